@@ -1,0 +1,54 @@
+package replication
+
+import "time"
+
+// Role is what a PostgreSQL says of itself.
+type Role uint8
+
+// The roles. The zero Role claims nothing.
+const (
+	RoleUnknown Role = iota
+	RolePrimary
+	RoleStandby
+)
+
+// String returns the word that the API shows.
+func (r Role) String() string {
+	switch r {
+	case RolePrimary:
+		return "primary"
+	case RoleStandby:
+		return "standby"
+	default:
+		return "unknown"
+	}
+}
+
+// Status is what one PostgreSQL last said of itself: advisory, never a reason to write anywhere.
+type Status struct {
+	Node NodeID
+	Role Role
+	// Reachable is false when the last question was not answered; positions are then the last known ones.
+	Reachable bool
+	At        Instant // when the answer arrived, on the asker's clock
+	// Incarnation is pg_postmaster_start_time in microseconds: positions of different incarnations do not compare.
+	Incarnation int64
+	Timeline    Timeline
+	Received    LSN // standby: flushed to its disk; primary: its flush position
+	Replayed    LSN // standby: replayed; primary: its flush position
+	Streaming   bool
+	Upstream    string // host:port that a standby streams from
+	// LagBytes and Lag are how far replay is behind the primary's flush position; -1 when not known. Lag comes from
+	// the asker's ring of (clock, primary flush position) and does not lie after idleness.
+	LagBytes  int64
+	Lag       time.Duration
+	SyncState string // of this standby as the primary sees it: async, potential, sync, quorum
+}
+
+// StatusBoard is an immutable snapshot of every member's Status.
+type StatusBoard struct {
+	Nodes map[NodeID]Status
+}
+
+// Status returns the named node's status; the zero Status when there is none.
+func (b StatusBoard) Status(name NodeID) Status { return b.Nodes[name] }
