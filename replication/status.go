@@ -45,9 +45,17 @@ type Status struct {
 	SyncState string // of this standby as the primary sees it: async, potential, sync, quorum
 }
 
+// Sample is a flush position of the primary: everything that was acknowledged before SentAt lies at or before Flush.
+type Sample struct {
+	Epoch  Epoch
+	SentAt Instant // when the question was sent, on the asker's clock
+	Flush  LSN
+}
+
 // StatusBoard is an immutable snapshot of every member's Status.
 type StatusBoard struct {
-	Nodes map[NodeID]Status
+	Nodes   map[NodeID]Status
+	Primary Sample // the newest sample; the zero Sample when there is none for the current epoch
 }
 
 // Status returns the named node's status; the zero Status when there is none.
