@@ -1,0 +1,270 @@
+package session
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/walgate/walgate/proxy/wire"
+	"github.com/walgate/walgate/replication"
+)
+
+// Side names one of the two connections of a session.
+type Side uint8
+
+// The two sides.
+const (
+	Client Side = iota
+	Server
+)
+
+// EventKind says what happened.
+type EventKind uint8
+
+// The kinds of Event. The comment names the fields of Event that are set.
+const (
+	// Startup: the client's StartupMessage arrived; Bytes is the packet after its 4 length bytes (protocol version and
+	// parameters). SSLRequest, GSSENCRequest and CancelRequest are the driver's (wire.ParseStartup tells them apart).
+	Startup EventKind = iota + 1
+	// AuthResult: the conversation that Authenticate asked for has ended; Auth.
+	AuthResult
+	// Frame: (a chunk of) one message arrived on Side; Type, Length, Bytes, First, Last. See Event.
+	Frame
+	// Attached: the Need is granted; Attachment.
+	Attached
+	// AttachFailed: the Need can't be granted and is over; Failure. The session answers the client and goes on.
+	AttachFailed
+	// ViewChanged: Config.View holds a newer view, or the gate was set. Must be sent to every session for which
+	// Busy() is true; harmless elsewhere.
+	ViewChanged
+	// Deadline: the instant of the last Arm has come. Early or stale deadlines are harmless.
+	Deadline
+	// Full: more bytes than the driver's limit are unwritten toward Side.
+	Full
+	// Drained: after Full, the unwritten bytes toward Side are below the limit's low mark.
+	Drained
+	// Closed: the connection of Side ended (EOF or error; Failure may carry the reason for the log). After
+	// Closed{Server} the server connection belongs to the driver again, which drops it; no Discard is emitted for it.
+	Closed
+	// CancelRequested: a CancelRequest with this session's key arrived. Answered with Actions.CancelServer, with an
+	// error to the client (when it was waiting for a server), or with nothing (idle, or a COMMIT is outstanding).
+	CancelRequested
+	// Shutdown: end this session at the next moment at which no transaction is open and nothing is owed; Failure is
+	// what the client is told (FATAL), 57P01 when it is empty.
+	Shutdown
+	// Kill: end this session now; Failure as for Shutdown.
+	Kill
+)
+
+// Event is something that happened to a session. Drivers reuse one Event; the session keeps no reference to it.
+type Event struct {
+	Kind EventKind
+	Side Side
+
+	// Frame. Type is the message type; Length is the length of the body (without type and length word); Bytes is
+	// the raw chunk: on First it starts with the 5-byte header, else it is the next part of the body. Last marks the
+	// end of the message. A message that fits in the driver's read buffer must be delivered whole (First and Last); a
+	// larger one may be cut, but the first chunk then holds at least wire.MinFirstChunk bytes.
+	// Bytes is borrowed: the session does not keep it after Handle, but Actions may (see Actions.Output).
+	Type   byte
+	Length int64
+	Bytes  []byte
+	First  bool
+	Last   bool
+
+	Auth       *AuthOutcome // AuthResult
+	Attachment Attachment   // Attached
+	Failure    Failure      // AttachFailed, Closed, Shutdown, Kill
+}
+
+// Failure is an error for the client, in the fields of an ErrorResponse. The zero Failure means none.
+type Failure struct {
+	SQLSTATE string
+	Message  string
+	Detail   string
+	Hint     string
+}
+
+// AuthOutcome is the end of a login conversation.
+type AuthOutcome struct {
+	OK bool
+	// Failure is what the client is told when OK is false (FATAL, then Close).
+	Failure Failure
+	// Parameters are the values that a server of this database and user reports at login (ParameterStatus), fresh or
+	// cached. The session adds what the client asked for and what the endpoint must say.
+	Parameters []Parameter
+	// ProcessID and Secret go into BackendKeyData; 4 bytes of secret for protocol 3.0, 4 to 256 for 3.2.
+	ProcessID uint32
+	Secret    []byte
+	// PoolMode of this database and user; the zero value is transaction pooling.
+	PoolMode PoolMode
+}
+
+// Parameter is a run-time parameter with its value as text.
+type Parameter struct{ Name, Value string }
+
+// PoolMode says when a server connection goes back to the pool.
+type PoolMode uint8
+
+// The pool modes.
+const (
+	PoolTransaction PoolMode = iota
+	PoolSession
+	PoolStatement // as transaction, and BEGIN is refused
+)
+
+// Attachment is a granted Need. The server connection is the session's alone until Release, Discard or Closed{Server}.
+type Attachment struct {
+	// Server holds the facts of the connection. The session reads and changes it while attached; the pool must not.
+	Server *ServerFacts
+	// Position is the replayed position that made a standby eligible; it keeps reads monotonic. 0 on a primary.
+	Position replication.LSN
+}
+
+// Target says which servers may run a turn.
+type Target uint8
+
+// The targets.
+const (
+	TargetAuto    Target = iota // classify each turn (never in a Need)
+	TargetPrimary               // the primary of the current epoch, writable
+	TargetReplica               // an eligible standby, else the primary
+	// TargetReplicaOnly is a session or listener pinned to replicas: an eligible standby; the primary only if there
+	// is no standby at all.
+	TargetReplicaOnly
+)
+
+// Level is a consistency level.
+type Level uint8
+
+// The levels, weakest first.
+const (
+	Eventual Level = iota
+	Bounded
+	ReadYourWrites // "session", the default
+	Strong
+)
+
+// Need asks for a server connection. Exactly one is open at a time; it ends with Attached, AttachFailed or CancelNeed.
+// A Need for TargetPrimary stays open while there is no writable primary; the session enforces hold_timeout itself.
+// The driver must not grant a primary while Config.View is not Writable() or its epoch is not the view's.
+type Need struct {
+	Target Target
+	// Read bound, for TargetReplica and TargetReplicaOnly. A standby is eligible if it satisfies Level:
+	// Eventual any; Bounded the configured lag; ReadYourWrites the configured lag and positions; Strong a sample sent
+	// after AskedAt. Positions: its replayed position is at or past Position, and, if TouchedAt is not 0, at or past
+	// the flush position of a sample of Epoch sent after TouchedAt.
+	Level     Level
+	TouchedAt replication.Instant // end of the last turn on the primary; 0 when none since the position below
+	Epoch     replication.Epoch   // the epoch of that primary
+	Position  replication.LSN     // what the session has already seen on a standby
+	AskedAt   replication.Instant
+	// Prefer is the node that served the last read, if it is still eligible.
+	Prefer replication.NodeID
+	// Ticket orders held sessions; it is 0 for a first request and the time of the first request when repeated.
+	Since replication.Instant
+}
+
+// Startup parameters that reach the driver with Authenticate.
+type AuthRequest struct {
+	User     string
+	Database string
+	// Parameters are the client's other startup parameters in order, options parsed into settings.
+	Parameters []Parameter
+	Protocol   uint32 // 3<<16|0 or 3<<16|2: what was negotiated
+	// Replication is the text of the replication parameter; the driver refuses or splices such sessions itself.
+	Replication string
+}
+
+// Detach says what becomes of the attached server connection.
+type Detach uint8
+
+// The ways to detach.
+const (
+	Keep Detach = iota
+	// Release: the connection is clean (status I, nothing owed) and may serve others.
+	Release
+	// Discard: the connection must be closed (Actions.Reason says why); PostgreSQL rolls back what is open.
+	Discard
+)
+
+// ReadChange changes whether the driver reads from a side.
+type ReadChange uint8
+
+// The changes. Both sides of a fresh session are read; a server is read from Attached on.
+const (
+	ReadAsBefore ReadChange = iota
+	StopReading
+	ResumeReading
+)
+
+// Actions is what a driver must do after Handle. It is owned by the driver, which reuses it, and filled by Handle.
+//
+// Output accumulates: a driver may call Handle for several frames of one read before it writes Output, as long as
+// Control() is false. When Control() is true it must carry out everything now, in this order: Output(Server) to the
+// attached server, Output(Client), CancelServer, CancelNeed, Detach, Need, Authenticate, Arm, Read changes, Close; and
+// then call Reset before the next Handle. Full and Drained events are raised after writes as needed.
+type Actions struct {
+	output [2]output
+
+	Authenticate *AuthRequest // run the login conversation; see Session.Handle
+	Need         *Need        // points into the session, valid until the next Handle
+	CancelNeed   bool         // withdraw the open Need; an Attached that crosses it must be given back by the driver
+	CancelServer bool         // send a CancelRequest for the attached server
+	Detach       Detach
+	Reason       string // of Discard, for logs and metrics
+	Arm          bool   // set the session's only timer to ArmAt (0: disarm)
+	ArmAt        replication.Instant
+	Read         [2]ReadChange
+	Close        bool // after Output(Client) is written (bounded by the driver's linger), end the session
+	control      bool
+}
+
+// Config is what sessions of one listener share. It is read-only after the first New.
+type Config struct {
+	Gate *replication.Gate
+	View *atomic.Pointer[replication.View]
+
+	Target       Target // of the listener: TargetAuto, TargetPrimary or TargetReplicaOnly
+	Level        Level
+	HoldTimeout  time.Duration // how long a turn waits for a server
+	GateRecheck  time.Duration // how often a withheld acknowledgement looks at the gate again (10 ms)
+	MaxCollected int           // bytes of client frames collected while detached; beyond, the turn is unknown (64 KB)
+	MaxHeldReply int           // bytes of a standby's reply withheld for a retry on the primary (16 KB)
+	MaxSettings  int           // remembered parameters per session (100)
+	MaxPrepared  int           // prepared statements per session (10000)
+	// IdleInTransaction etc. are PostgreSQL's own settings and not repeated here.
+}
+
+// State is what a session is doing, for SHOW CLIENTS.
+type State uint8
+
+// The states.
+const (
+	StateLogin State = iota
+	StateIdle
+	StateWaiting // for a server
+	StateActive  // a server is attached
+	StateClosing
+)
+
+// Info describes a session for SHOW CLIENTS, the API and the drain report.
+type Info struct {
+	User, Database, Application string
+	State                       State
+	InTransaction               bool
+	// Held: waiting for the primary while there is no writable one.
+	Held         bool
+	WaitingSince replication.Instant // 0 unless waiting
+	// Pinned is why the session keeps its server connection; empty when it does not.
+	Pinned     string
+	Target     Target
+	Level      Level
+	Server     *ServerFacts // nil when detached
+	Statements int          // prepared statements of this client
+	Turns      uint64       // turns answered
+	Retried    uint64       // turns run again elsewhere
+	Failed     uint64       // turns answered with an error of walgate's own
+}
+
+// Verify at compile time that wire is the only vocabulary of frames.
+var _ = wire.HeaderLen

@@ -1,0 +1,65 @@
+package session
+
+import (
+	"github.com/walgate/walgate/replication"
+)
+
+// ServerFacts is what is known of one server connection: identity, fixed by the pool at login, and the state that
+// sessions leave on it, which only the attached session (or, while idle, the pool through Observe) changes.
+type ServerFacts struct {
+	ID    uint64 // unique in this process
+	Node  replication.NodeID
+	Role  replication.Role
+	Epoch replication.Epoch // for a primary: the epoch under which it was opened; the gate is asked with it
+	// ProcessID and Secret are the BackendKeyData of the server, for CancelRequests.
+	ProcessID uint32
+	Secret    []byte
+
+	reported   []Parameter // ParameterStatus values as last seen, sorted by name
+	settings   []setting   // what sessions have set here, relative to a fresh login
+	statements statementCache
+}
+
+// NewServerFacts makes the facts of a server connection that has just logged in. reported are the ParameterStatus
+// values of its login; maxStatements bounds the prepared statements kept on it (least recently used ones are closed).
+func NewServerFacts(id uint64, node replication.NodeID, role replication.Role, epoch replication.Epoch,
+	reported []Parameter, maxStatements int) *ServerFacts {
+	f := &ServerFacts{ID: id, Node: node, Role: role, Epoch: epoch}
+	f.statements.limit = maxStatements
+	for _, p := range reported {
+		f.Observe(p.Name, p.Value)
+	}
+	return f
+}
+
+// Observe records a ParameterStatus that arrived while the connection was idle in the pool.
+func (f *ServerFacts) Observe(name, value string) {
+	for i := range f.reported {
+		if f.reported[i].Name == name {
+			f.reported[i].Value = value
+			return
+		}
+	}
+	f.reported = append(f.reported, Parameter{Name: name, Value: value})
+}
+
+// Reported returns the last ParameterStatus value of a parameter.
+func (f *ServerFacts) Reported(name string) (string, bool) {
+	for i := range f.reported {
+		if f.reported[i].Name == name {
+			return f.reported[i].Value, true
+		}
+	}
+	return "", false
+}
+
+// ReportedAll returns all ParameterStatus values; the caller must not change them.
+func (f *ServerFacts) ReportedAll() []Parameter { return f.reported }
+
+// setting is one parameter that was set on a server, with the text that set it.
+type setting struct{ name, value string }
+
+// statementCache holds the canonical names of the statements that a server has prepared.
+type statementCache struct {
+	limit int
+}
