@@ -6,6 +6,7 @@ import (
 
 	"github.com/walgate/walgate/proxy/wire"
 	"github.com/walgate/walgate/replication"
+	"github.com/walgate/walgate/router"
 )
 
 // Side names one of the two connections of a session.
@@ -116,52 +117,29 @@ const (
 type Attachment struct {
 	// Server holds the facts of the connection. The session reads and changes it while attached; the pool must not.
 	Server *ServerFacts
-	// Position is the replayed position that made a standby eligible; it keeps reads monotonic. 0 on a primary.
-	Position replication.LSN
+	// Status is what the board said of a standby when it was chosen; the zero Status for a primary.
+	Status replication.Status
+	// Lost tells that the requirement was Lost: the session saw a write that did not survive the change of primary.
+	Lost bool
 }
 
-// Target says which servers may run a turn.
-type Target uint8
-
-// The targets.
-const (
-	TargetAuto    Target = iota // classify each turn (never in a Need)
-	TargetPrimary               // the primary of the current epoch, writable
-	TargetReplica               // an eligible standby, else the primary
-	// TargetReplicaOnly is a session or listener pinned to replicas: an eligible standby; the primary only if there
-	// is no standby at all.
-	TargetReplicaOnly
-)
-
-// Level is a consistency level.
-type Level uint8
-
-// The levels, weakest first.
-const (
-	Eventual Level = iota
-	Bounded
-	ReadYourWrites // "session", the default
-	Strong
-)
-
 // Need asks for a server connection. Exactly one is open at a time; it ends with Attached, AttachFailed or CancelNeed.
-// A Need for TargetPrimary stays open while there is no writable primary; the session enforces hold_timeout itself.
-// The driver must not grant a primary while Config.View is not Writable() or its epoch is not the view's.
+// The driver chooses with router.Pick (or does as it does), from Config.View and the newest StatusBoard, whenever one
+// of them changes; nowhere to run means that the Need stays open: the session enforces hold_timeout itself. A primary
+// must not be granted while Config.View is not Writable() or the connection's epoch is not the view's. It is a value: it may be copied and read by
+// another goroutine.
 type Need struct {
-	Target Target
-	// Read bound, for TargetReplica and TargetReplicaOnly. A standby is eligible if it satisfies Level:
-	// Eventual any; Bounded the configured lag; ReadYourWrites the configured lag and positions; Strong a sample sent
-	// after AskedAt. Positions: its replayed position is at or past Position, and, if TouchedAt is not 0, at or past
-	// the flush position of a sample of Epoch sent after TouchedAt.
-	Level     Level
-	TouchedAt replication.Instant // end of the last turn on the primary; 0 when none since the position below
-	Epoch     replication.Epoch   // the epoch of that primary
-	Position  replication.LSN     // what the session has already seen on a standby
-	AskedAt   replication.Instant
-	// Prefer is the node that served the last read, if it is still eligible.
-	Prefer replication.NodeID
-	// Ticket orders held sessions; it is 0 for a first request and the time of the first request when repeated.
-	Since replication.Instant
+	// Kind is Read when the turn may run on a standby. router.Write with TargetReplica is a session that insists on
+	// replicas: Pick sends it to a standby, which refuses what it must.
+	Kind   router.Kind
+	Target router.Target
+	Level  router.Level
+	// Consistency is what the session must be able to see: Consistency.Require(Level, Arrival, view, board) gives the
+	// Requirement for router.Pick.
+	Consistency router.Consistency
+	Arrival     replication.Instant // when the turn arrived
+	// Ticket orders sessions that wait for the same thing: lower first. It is kept when a turn is requeued.
+	Ticket replication.Instant
 }
 
 // Startup parameters that reach the driver with Authenticate.
@@ -224,8 +202,8 @@ type Config struct {
 	Gate *replication.Gate
 	View *atomic.Pointer[replication.View]
 
-	Target       Target // of the listener: TargetAuto, TargetPrimary or TargetReplicaOnly
-	Level        Level
+	Target       router.Target // of the listener: TargetAuto, TargetPrimary or TargetReplica
+	Level        router.Level
 	HoldTimeout  time.Duration // how long a turn waits for a server
 	GateRecheck  time.Duration // how often a withheld acknowledgement looks at the gate again (10 ms)
 	MaxCollected int           // bytes of client frames collected while detached; beyond, the turn is unknown (64 KB)
@@ -257,8 +235,8 @@ type Info struct {
 	WaitingSince replication.Instant // 0 unless waiting
 	// Pinned is why the session keeps its server connection; empty when it does not.
 	Pinned     string
-	Target     Target
-	Level      Level
+	Target     router.Target
+	Level      router.Level
 	Server     *ServerFacts // nil when detached
 	Statements int          // prepared statements of this client
 	Turns      uint64       // turns answered
