@@ -1,0 +1,130 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/walgate/walgate/proxy/session"
+	"github.com/walgate/walgate/replication"
+	"github.com/walgate/walgate/router"
+)
+
+// Listener is one address that clients connect to.
+type Listener struct {
+	Network string        // tcp or unix
+	Address string        // host:port, or a path
+	Target  router.Target // TargetAuto, TargetPrimary, or TargetReplica for the read endpoint
+}
+
+// PoolMode overrides the pool mode of one database, or of one user of it.
+type PoolMode struct {
+	Database string // empty: any
+	User     string // empty: any
+	Mode     session.PoolMode
+}
+
+// Config is everything that can be set about a Server. Nothing has a default here; see app.Default.
+type Config struct {
+	ID        string // of this proxy, in reports and its registration
+	Listeners []Listener
+
+	PoolMax          int           // server connections per (node, database, user)
+	PoolIdleTimeout  time.Duration // an idle server connection is closed after this
+	PoolLifetime     time.Duration // and not reused after this
+	ConnectTimeout   time.Duration // one server connection's dial and login
+	ConnectBackoff   time.Duration // between attempts, doubled up to 16 times this
+	MaxPrepared      int           // canonical statements kept on one server connection
+	PoolModes        []PoolMode    // the first match counts; none: transaction pooling
+	AllowInternal    bool          // let clients log in as walgate_*
+	MonitorUser      string        // walgate_monitor
+	MonitorPassword  string        // its password
+	MonitorDatabase  string        // where the function walgate.verifier(text) lives
+	VerifierRefresh  time.Duration // cached verifiers older than this are asked for again at the next login
+	MaxVerifiers     int           // cached roles
+	MaxConcurrentLog int           // logins at work at the same time
+	MockSecret       []byte        // see auth.Config; random when empty
+	SCRAMIterations  int           // shown to unknown roles (4096)
+
+	MaxClients    int           // client connections, logins included; beyond, 53300
+	LoginTimeout  time.Duration // from accept to the end of login, holding included
+	HoldTimeout   time.Duration // how long a turn waits for a server
+	MaxHeld       int           // sessions held while there is no writable primary; beyond, 53300
+	MaxHeldBytes  int64         // bytes that those may have collected together
+	DrainLinger   time.Duration // how long a closing session may take to write its last words
+	ShutdownGrace time.Duration // how long Run waits for open transactions once its context has ended
+
+	Level             router.Level // default consistency
+	MaxLagBytes       int64        // see router.Limits
+	MaxLag            time.Duration
+	MaxStatusAge      time.Duration
+	GateRecheck       time.Duration // see session.Config, as for the next four
+	MaxCollected      int
+	MaxHeldReply      int
+	MaxSettings       int
+	MaxClientPrepared int
+}
+
+// Deps are the values and services that a Server is given.
+type Deps struct {
+	View     *replication.Feed[replication.View]
+	Board    *replication.Feed[replication.StatusBoard]
+	Gate     *replication.Gate
+	Logger   *slog.Logger
+	Registry *prometheus.Registry
+}
+
+// DrainReport tells how far this proxy has carried out a handoff. It is dry when HandoffID names the handoff and OpenTx
+// is 0.
+type DrainReport struct {
+	HandoffID string            // empty when nothing is drained
+	Epoch     replication.Epoch // of the view that the report is about
+	OpenTx    int               // server connections to the primary in use
+	Sessions  int               // logged in
+	Held      int               // waiting for a writable primary
+}
+
+func (c Config) validate() error {
+	if len(c.Listeners) == 0 {
+		return errors.New("proxy: no listeners")
+	}
+	for _, l := range c.Listeners {
+		if l.Network != "tcp" && l.Network != "unix" {
+			return fmt.Errorf("proxy: listener %s: network is neither tcp nor unix", l.Address)
+		}
+		if l.Target == router.TargetUnset {
+			return fmt.Errorf("proxy: listener %s: target is not set", l.Address)
+		}
+	}
+	for name, n := range map[string]int64{
+		"PoolMax": int64(c.PoolMax), "MaxPrepared": int64(c.MaxPrepared), "MaxVerifiers": int64(c.MaxVerifiers),
+		"MaxConcurrentLog": int64(c.MaxConcurrentLog), "SCRAMIterations": int64(c.SCRAMIterations),
+		"MaxClients": int64(c.MaxClients), "MaxHeld": int64(c.MaxHeld), "MaxHeldBytes": c.MaxHeldBytes,
+		"MaxCollected": int64(c.MaxCollected), "MaxHeldReply": int64(c.MaxHeldReply),
+		"MaxSettings": int64(c.MaxSettings), "MaxClientPrepared": int64(c.MaxClientPrepared),
+		"PoolIdleTimeout": int64(c.PoolIdleTimeout), "PoolLifetime": int64(c.PoolLifetime),
+		"ConnectTimeout": int64(c.ConnectTimeout), "ConnectBackoff": int64(c.ConnectBackoff),
+		"VerifierRefresh": int64(c.VerifierRefresh), "LoginTimeout": int64(c.LoginTimeout),
+		"HoldTimeout": int64(c.HoldTimeout), "DrainLinger": int64(c.DrainLinger),
+		"ShutdownGrace": int64(c.ShutdownGrace), "MaxStatusAge": int64(c.MaxStatusAge),
+		"GateRecheck": int64(c.GateRecheck),
+	} {
+		if n <= 0 {
+			return fmt.Errorf("proxy: %s must be positive", name)
+		}
+	}
+	if c.MonitorUser == "" || c.MonitorDatabase == "" {
+		return errors.New("proxy: the role and database for looking up verifiers are not set")
+	}
+	return nil
+}
+
+func (d Deps) validate() error {
+	if d.View == nil || d.Board == nil || d.Gate == nil || d.Logger == nil || d.Registry == nil {
+		return errors.New("proxy: a dependency is nil")
+	}
+	return nil
+}
