@@ -69,6 +69,7 @@ func (l *ClusterLookup) askWithin(ctx context.Context, m replication.Member, use
 	}
 	return string(result.Rows[0][0]), nil
 }
+
 // share returns a context that may use one of n shares of the time that ctx has left.
 func share(ctx context.Context, n int) (context.Context, context.CancelFunc) {
 	deadline, ok := ctx.Deadline()
