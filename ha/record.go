@@ -84,6 +84,9 @@ type Record struct {
 	Primary  replication.NodeID   `json:"primary"` // who claimed Epoch
 	Timeline replication.Timeline `json:"timeline"`
 	ForkLSN  replication.LSN      `json:"fork_lsn"`
+	// Chain is how the WAL of the primary came to be: the branches up to the claimer's newest timeline at its claim,
+	// and from the open door on the epoch's own. Oldest first, the newest 16.
+	Chain []Branch `json:"chain"`
 	// Open: the ledger has the entry of Epoch, PostgreSQL is out of recovery (and, in synchronous modes, k standbys
 	// hold its end-of-recovery position): clients may write.
 	Open     bool      `json:"open"`
@@ -108,6 +111,7 @@ const (
 // wait for the beat to expire.
 type Release struct {
 	Kind     ReleaseKind          `json:"kind"`
+	Origin   replication.Epoch    `json:"origin"` // the epoch that made Timeline
 	Timeline replication.Timeline `json:"timeline"`
 	LSN      replication.LSN      `json:"lsn"`
 	To       replication.NodeID   `json:"to,omitempty"` // clean handoff: only this node may claim until the handoff's deadline
@@ -119,6 +123,7 @@ type Beat struct {
 	Holder   replication.NodeID   `json:"holder"`
 	Nonce    string               `json:"nonce"` // of this incarnation of the holder's agent
 	N        uint64               `json:"n"`
+	Origin   replication.Epoch    `json:"origin"` // the epoch that made Timeline
 	Timeline replication.Timeline `json:"timeline"`
 	Flush    replication.LSN      `json:"flush_lsn"` // the primary's flush position when last sampled
 	Release  *Release             `json:"release,omitempty"`
@@ -129,8 +134,12 @@ type Beat struct {
 type Vote struct {
 	Epoch    replication.Epoch    `json:"epoch"` // the epoch to be claimed
 	Node     replication.NodeID   `json:"node"`
+	Origin   replication.Epoch    `json:"origin"` // the epoch that made Timeline
 	Timeline replication.Timeline `json:"timeline"`
 	LSN      replication.LSN      `json:"lsn"` // flushed
+	// Withdrawn takes the promise back. The key is never deleted before its epoch has passed: a vote that is still on
+	// its way to the store must fail its compare.
+	Withdrawn bool `json:"withdrawn,omitempty"`
 }
 
 // LedgerEntry tells for ever how an epoch began. An epoch without an entry never accepted a write.
