@@ -1,0 +1,282 @@
+package app
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Kind is the process that a configuration is for: they need different keys.
+type Kind string
+
+// The kinds of process.
+const (
+	KindNode  Kind = "node"
+	KindProxy Kind = "proxy"
+)
+
+var (
+	nodeNamePattern    = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
+	clusterNamePattern = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,63}$`)
+)
+
+// check collects what is wrong, so that one run names everything.
+type check struct{ problems []string }
+
+func (k *check) failf(key, format string, args ...any) {
+	k.problems = append(k.problems, key+": "+fmt.Sprintf(format, args...))
+}
+
+func (k *check) oneOf(key, value string, allowed ...string) {
+	if !slices.Contains(allowed, value) {
+		k.failf(key, "%q%s; allowed: %s", value, nearestHint(value, allowed), strings.Join(allowed, ", "))
+	}
+}
+
+func (k *check) required(key, value, hint string) {
+	if value == "" {
+		k.failf(key, "must be set: %s", hint)
+	}
+}
+
+func (k *check) file(key, path string) {
+	if path == "" {
+		return
+	}
+	if _, err := os.Stat(path); err != nil {
+		k.failf(key, "%v", err)
+	}
+}
+
+func (k *check) address(key, value string) {
+	_, port, err := net.SplitHostPort(value)
+	if err != nil || port == "" {
+		k.failf(key, "%q; allowed: HOST:PORT", value)
+	}
+}
+
+func (k *check) httpURL(key, value string) {
+	u, err := url.Parse(value)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		k.failf(key, "%q; allowed: http://HOST:PORT or https://HOST:PORT", value)
+	}
+}
+
+func (k *check) positive(key string, value time.Duration) {
+	if value <= 0 {
+		k.failf(key, "%s; allowed: more than 0", value)
+	}
+}
+
+func (k *check) err() error {
+	if len(k.problems) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrConfig, strings.Join(k.problems, "\n"+ErrConfig.Error()+": "))
+}
+
+// Validate judges the sense of the values for a process of the kind. It reads no file but looks whether those named
+// exist. The error names every key that is wrong, with the allowed values.
+func (c *Config) Validate(kind Kind) error {
+	k := &check{}
+	if !clusterNamePattern.MatchString(c.Cluster.Name) {
+		k.failf("cluster.name", "%q; allowed: letters, digits, _ . - and at most 63 of them", c.Cluster.Name)
+	}
+	k.file("cluster.secret_file", c.Cluster.SecretFile)
+	if kind == KindNode {
+		c.validateNode(k)
+	}
+	k.required("postgres.superuser", c.Postgres.Superuser, "the role that walgate logs in as")
+	k.required("postgres.superuser_password_file", c.Postgres.SuperuserPasswordFile, "a file with the password of postgres.superuser")
+	k.file("postgres.superuser_password_file", c.Postgres.SuperuserPasswordFile)
+	c.validateStore(k, kind)
+	c.validateHA(k)
+	c.validateProxy(k)
+	k.address("api.listen", c.API.Listen)
+	if c.API.Advertise != "" {
+		k.httpURL("api.advertise", c.API.Advertise)
+	}
+	k.file("api.token_file", c.API.TokenFile)
+	k.tls("api.tls", c.API.TLS)
+	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
+	k.oneOf("log.format", c.Log.Format, "text", "json")
+	return k.err()
+}
+
+func (k *check) tls(key string, t TLSConfig) {
+	if (t.CertFile == "") != (t.KeyFile == "") {
+		k.failf(key, "cert_file and key_file go together")
+	}
+	k.file(key+".ca_file", t.CAFile)
+	k.file(key+".cert_file", t.CertFile)
+	k.file(key+".key_file", t.KeyFile)
+}
+
+func (c *Config) validateNode(k *check) {
+	if !nodeNamePattern.MatchString(c.Node.Name) {
+		k.failf("node.name", "%q; allowed: lower-case letters, digits and _, 1 to 63 of them", c.Node.Name)
+	}
+	k.required("node.host", c.Node.Host, "the address at which others reach this PostgreSQL")
+	k.required("node.data_dir", c.Node.DataDir, "PostgreSQL's data directory")
+	k.required("node.run_dir", c.Node.RunDir, "a directory for sockets and pid facts")
+	for key, path := range map[string]string{"node.data_dir": c.Node.DataDir, "node.run_dir": c.Node.RunDir} {
+		if path != "" && !filepath.IsAbs(path) {
+			k.failf(key, "%q; allowed: an absolute path", path)
+		}
+	}
+	// The socket's name is RUN_DIR/.s.PGSQL.PORT, and sun_path holds 107 bytes.
+	if len(c.Node.RunDir) > 80 {
+		k.failf("node.run_dir", "%q; allowed: at most 80 bytes, unix sockets lie in it", c.Node.RunDir)
+	}
+	if c.Postgres.Port < 1 || c.Postgres.Port > 65535 {
+		k.failf("postgres.port", "%d; allowed: 1 to 65535", c.Postgres.Port)
+	}
+	k.required("postgres.replication_user", c.Postgres.ReplicationUser, "the role that standbys stream as")
+	if r := c.Postgres.CloneMaxRate; r != 0 && (r < 32<<10 || r > 1<<30) {
+		k.failf("postgres.clone_max_rate", "%s; allowed: 0, or 32kB to 1GB", r)
+	}
+}
+
+func (c *Config) validateStore(k *check, kind Kind) {
+	e := c.Store.Embedded
+	switch {
+	case kind == KindProxy && len(c.Store.Endpoints) == 0:
+		k.failf("store.endpoints", "must be set: the client URLs of the cluster's etcd")
+	case kind == KindNode && e.DataDir == "" && len(c.Store.Endpoints) == 0:
+		k.failf("store", "set embedded.data_dir (an etcd member in this process) or endpoints (an existing etcd)")
+	}
+	for i, endpoint := range c.Store.Endpoints {
+		k.httpURL(fmt.Sprintf("store.endpoints[%d]", i), endpoint)
+	}
+	k.tls("store.tls", c.Store.TLS)
+	if kind != KindNode || e.DataDir == "" {
+		return
+	}
+	for key, listen := range map[string]string{"peer_listen": e.PeerListen, "client_listen": e.ClientListen} {
+		k.httpURL("store.embedded."+key, listen)
+		if !loopbackURL(listen) && c.Store.TLS.CertFile == "" {
+			k.failf("store.embedded."+key, "%s is not loopback and needs store.tls", listen)
+		}
+	}
+	if len(e.InitialCluster) > 0 && e.InitialCluster[c.MemberName()] == "" {
+		k.failf("store.embedded.initial_cluster", "does not name this member, %q", c.MemberName())
+	}
+	for name, peer := range e.InitialCluster {
+		k.httpURL("store.embedded.initial_cluster."+name, peer)
+	}
+}
+
+func (c *Config) validateHA(k *check) {
+	h := c.HA
+	for key, value := range map[string]time.Duration{
+		"ha.ttl": h.TTL, "ha.renew": h.Renew, "ha.rpc_timeout": h.RPCTimeout, "ha.stop_margin": h.StopMargin,
+		"ha.kill_after": h.KillAfter, "ha.cold_start_wait": h.ColdStartWait, "ha.drain_timeout": h.DrainTimeout,
+		"ha.handoff_timeout": h.HandoffTimeout,
+	} {
+		k.positive(key, value)
+	}
+	if need := 2*h.Renew + h.RPCTimeout + h.StopMargin + h.TTL/100; need > h.TTL {
+		k.failf("ha.ttl", "%s is too short: 2*renew + rpc_timeout + stop_margin + 1%% of ttl is %s", h.TTL, need)
+	}
+	if h.KillAfter >= h.StopMargin {
+		k.failf("ha.kill_after", "%s; allowed: less than stop_margin (%s)", h.KillAfter, h.StopMargin)
+	}
+	if h.HandoffTimeout <= h.DrainTimeout {
+		k.failf("ha.handoff_timeout", "%s; allowed: more than drain_timeout (%s)", h.HandoffTimeout, h.DrainTimeout)
+	}
+	k.oneOf("ha.sync", h.Sync, "quorum", "strict", "off")
+	k.oneOf("ha.on_crash", h.OnCrash, "failover", "restart", "auto")
+	if h.SyncQuorum < 1 {
+		k.failf("ha.sync_quorum", "%d; allowed: 1 or more", h.SyncQuorum)
+	}
+}
+
+func (c *Config) validateProxy(k *check) {
+	p := c.Proxy
+	k.address("proxy.listen", p.Listen)
+	for i, l := range p.Listeners {
+		key := fmt.Sprintf("proxy.listeners[%d]", i)
+		k.address(key+".listen", l.Listen)
+		k.oneOf(key+".target", l.Target, "primary", "replica", "auto")
+	}
+	k.tls("proxy.tls", p.TLS)
+	k.oneOf("proxy.server_tls.mode", p.ServerTLS.Mode, "disable", "require", "verify-ca", "verify-full")
+	k.file("proxy.server_tls.ca_file", p.ServerTLS.CAFile)
+	k.pool("proxy.pool", p.Pool)
+	for i, o := range p.Pools {
+		key := fmt.Sprintf("proxy.pools[%d]", i)
+		k.required(key+".database", o.Database, "a name or *")
+		k.required(key+".user", o.User, "a name or *")
+		k.pool(key, PoolConfig{Mode: o.Mode, Min: o.Min, Max: o.Max})
+	}
+	k.oneOf("proxy.routing.target", p.Routing.Target, "primary", "replica", "auto")
+	k.oneOf("proxy.routing.consistency", p.Routing.Consistency, "eventual", "bounded", "session", "strong")
+	for key, value := range map[string]time.Duration{
+		"proxy.hold_timeout": p.HoldTimeout, "proxy.login_timeout": p.LoginTimeout,
+		"proxy.connect_timeout": p.ConnectTimeout, "proxy.query_wait_timeout": p.QueryWaitTimeout,
+	} {
+		k.positive(key, value)
+	}
+	for key, value := range map[string]int{
+		"proxy.held_sessions": p.HeldSessions, "proxy.held_bytes": int(p.HeldBytes), "proxy.max_clients": p.MaxClients,
+		"proxy.max_message": int(p.MaxMessage),
+	} {
+		if value < 1 {
+			k.failf(key, "%d; allowed: 1 or more", value)
+		}
+	}
+}
+
+func (k *check) pool(key string, p PoolConfig) {
+	k.oneOf(key+".mode", p.Mode, "transaction", "session", "statement")
+	if p.Max < 1 {
+		k.failf(key+".max", "%d; allowed: 1 or more", p.Max)
+	}
+	if p.Min < 0 || p.Min > p.Max {
+		k.failf(key+".min", "%d; allowed: 0 to max (%d)", p.Min, p.Max)
+	}
+}
+
+// MemberName is the name of the embedded etcd member.
+func (c *Config) MemberName() string {
+	if c.Store.Embedded.Name != "" {
+		return c.Store.Embedded.Name
+	}
+	return c.Node.Name
+}
+
+// AdvertiseAPI is the URL at which others reach this process's API.
+func (c *Config) AdvertiseAPI() string {
+	if c.API.Advertise != "" {
+		return c.API.Advertise
+	}
+	scheme := "http"
+	if c.API.TLS.CertFile != "" {
+		scheme = "https"
+	}
+	host, port, _ := net.SplitHostPort(c.API.Listen)
+	if c.Node.Host != "" && (host == "" || net.ParseIP(host).IsUnspecified()) {
+		host = c.Node.Host
+	}
+	return scheme + "://" + net.JoinHostPort(host, port)
+}
+
+// loopbackURL reports whether the URL's host can only be reached from this machine.
+func loopbackURL(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && loopbackHost(u.Hostname())
+}
+
+func loopbackHost(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
