@@ -18,30 +18,35 @@ type Config struct {
 // ClusterConfig names the cluster.
 type ClusterConfig struct {
 	Name       string `key:"name" doc:"Name of the cluster; its keys in etcd lie under /walgate/NAME/."`
-	SecretFile string `key:"secret_file" doc:"File with the secret that all members share ('walgate secret' makes one). The password of the replication user comes from it."`
+	SecretFile string `key:"secret_file" doc:"File with the secret that all members share ('walgate secret' makes one). The passwords of walgate's own roles are derived from it." example:"/etc/walgate/secret"`
 }
 
 // NodeConfig describes this member.
 type NodeConfig struct {
-	Name    string            `key:"name" doc:"Name of this member, unique in the cluster; also its application_name and the name of its slot." example:"node1" allowed:"lower-case letters, digits and _, at most 63"`
-	Host    string            `key:"host" doc:"Address at which the other members and the proxies reach this PostgreSQL." example:"127.0.0.1"`
-	DataDir string            `key:"data_dir" doc:"PostgreSQL's data directory." example:"/var/lib/walgate/data"`
-	RunDir  string            `key:"run_dir" doc:"Unix sockets, pid facts (node.json) and the guard's socket."`
-	Tags    map[string]string `key:"tags" doc:"Free labels. nofailover: true keeps this node from becoming primary."`
+	Name     string            `key:"name" doc:"Name of this member, unique in the cluster; also its application_name and the name of its slot." example:"node1" allowed:"lower-case letters, digits and _, at most 63"`
+	Host     string            `key:"host" doc:"Address at which the other members and the proxies reach this PostgreSQL." example:"127.0.0.1"`
+	DataDir  string            `key:"data_dir" doc:"PostgreSQL's data directory." example:"/var/lib/walgate/data"`
+	StateDir string            `key:"state_dir" doc:"What walgate itself keeps of this node; not inside data_dir." example:"/var/lib/walgate/state"`
+	RunDir   string            `key:"run_dir" doc:"Unix sockets and pid facts (node.json)."`
+	LogFile  string            `key:"log_file" doc:"PostgreSQL's standard error; rotated at log_size, one old file is kept. Empty: STATE_DIR/postgres.log."`
+	LogSize  Bytes             `key:"log_size" doc:"See log_file."`
+	Tags     map[string]string `key:"tags" doc:"Free labels. nofailover: true keeps this node from becoming primary."`
 }
 
 // PostgresConfig describes the PostgreSQL of this node.
 type PostgresConfig struct {
-	BinDir                string            `key:"bin_dir" doc:"Directory with initdb, postgres, pg_basebackup and pg_rewind. Empty: PATH, then the newest below /usr/lib/postgresql and /usr/pgsql-*."`
-	OSUser                string            `key:"os_user" doc:"When walgate runs as root, PostgreSQL runs as this user."`
+	BinDir                string            `key:"bin_dir" doc:"Directory with initdb, postgres, pg_basebackup and pg_rewind. Empty: the newest below /usr/lib/postgresql, then PATH."`
 	Port                  int               `key:"port" doc:"Port of this PostgreSQL." allowed:"1 to 65535"`
 	Listen                string            `key:"listen" doc:"listen_addresses of this PostgreSQL. Empty: node.host and localhost."`
-	Superuser             string            `key:"superuser" doc:"Superuser that initdb creates and walgate logs in as."`
-	SuperuserPasswordFile string            `key:"superuser_password_file" doc:"File with its password." example:"/etc/walgate/superuser-password"`
-	ReplicationUser       string            `key:"replication_user" doc:"Role that standbys stream as."`
-	Parameters            map[string]string `key:"parameters" doc:"postgresql.conf settings of this node; settings of the record (walgate config) win, those that walgate manages are refused."`
-	HBA                   []string          `key:"hba" doc:"Lines of pg_hba.conf after those that walgate needs. Empty: SCRAM for everybody, from everywhere that listen lets in."`
+	Networks              []string          `key:"networks" doc:"From where clients, members and proxies may log in with a password, as prefixes such as 10.0.0.0/8; loopback always may."`
+	SuperuserPasswordFile string            `key:"superuser_password_file" doc:"File with the password that the superuser postgres gets when the cluster is made." example:"/etc/walgate/superuser-password"`
+	Parameters            map[string]string `key:"parameters" doc:"postgresql.conf settings of this node; those of the record (walgate config) win, those that walgate manages are refused."`
+	Members               int               `key:"members" doc:"How many nodes the cluster may grow to; sizes WAL senders and slots." allowed:"1 to 64"`
+	MaxSlotWAL            Bytes             `key:"max_slot_wal" doc:"How much WAL a slot of a node that is away may hold back (max_slot_wal_keep_size)."`
 	CloneMaxRate          Bytes             `key:"clone_max_rate" doc:"Limit per second of a clone; 0 is no limit." allowed:"0, or 32kB to 1GB"`
+	ProbeTimeout          time.Duration     `key:"probe_timeout" doc:"Limit of one probe of PostgreSQL."`
+	StopGrace             time.Duration     `key:"stop_grace" doc:"WAL senders that still hang so long after a fast stop began are ended."`
+	GuardLinger           time.Duration     `key:"guard_linger" doc:"How long the guard stays when it has neither a postmaster nor an agent."`
 }
 
 // StoreConfig says where etcd is.
@@ -85,60 +90,75 @@ type HAConfig struct {
 
 // ProxyConfig describes the application's endpoint.
 type ProxyConfig struct {
-	Listen           string           `key:"listen" doc:"Address that applications connect to."`
-	Listeners        []ListenerConfig `key:"listeners" doc:"More addresses, each with the target of its sessions: primary, replica or auto."`
-	TLS              TLSConfig        `key:"tls" doc:"TLS for clients, on when cert_file is set; ca_file asks clients for certificates."`
-	ServerTLS        ServerTLSConfig  `key:"server_tls" doc:"TLS toward PostgreSQL."`
-	Pool             PoolConfig       `key:"pool" doc:"Server connections for each (node, database, user)."`
-	Pools            []PoolOverride   `key:"pools" doc:"Exceptions, by database and user; the first that matches counts."`
-	Routing          RoutingConfig    `key:"routing" doc:"Which statements run where."`
-	HoldTimeout      time.Duration    `key:"hold_timeout" doc:"How long a session waits for a primary before it gets 57P03."`
-	HeldSessions     int              `key:"held_sessions" doc:"Limit of sessions that wait at a time."`
-	HeldBytes        Bytes            `key:"held_bytes" doc:"Limit of what waiting sessions have sent."`
-	MaxClients       int              `key:"max_clients" doc:"Limit of client connections."`
-	LoginTimeout     time.Duration    `key:"login_timeout" doc:"Limit of a login."`
-	MaxMessage       Bytes            `key:"max_message" doc:"Largest message of a client."`
-	ServerIdle       time.Duration    `key:"server_idle" doc:"Idle server connections above the minimum are closed after this time."`
-	ServerLifetime   time.Duration    `key:"server_lifetime" doc:"Server connections are replaced after this time."`
-	ConnectTimeout   time.Duration    `key:"connect_timeout" doc:"Limit of a connection attempt to PostgreSQL."`
-	ShutdownTimeout  time.Duration    `key:"shutdown_timeout" doc:"How long open transactions may go on when this process stops."`
-	QueryWaitTimeout time.Duration    `key:"query_wait_timeout" doc:"How long a session waits for a server connection of a full pool."`
+	ID              string           `key:"id" doc:"Name of this proxy in its registration. Empty: node.name, or host name and port for 'walgate proxy'."`
+	Listen          string           `key:"listen" doc:"Address that applications connect to."`
+	Listeners       []ListenerConfig `key:"listeners" doc:"More addresses, each with the target of its sessions."`
+	Pool            PoolConfig       `key:"pool" doc:"Server connections for each (node, database, user)."`
+	PoolModes       []PoolModeConfig `key:"pool_modes" doc:"Exceptions to pool.mode; the first that matches counts."`
+	Routing         RoutingConfig    `key:"routing" doc:"Which statements run where."`
+	HoldTimeout     time.Duration    `key:"hold_timeout" doc:"How long a turn waits for a server that it may run on before it gets 57P03."`
+	HeldSessions    int              `key:"held_sessions" doc:"Limit of sessions that wait for a primary at a time."`
+	HeldBytes       Bytes            `key:"held_bytes" doc:"Limit of what those have sent."`
+	MaxClients      int              `key:"max_clients" doc:"Limit of client connections."`
+	LoginTimeout    time.Duration    `key:"login_timeout" doc:"Limit of a login, waiting for a primary included."`
+	ShutdownTimeout time.Duration    `key:"shutdown_timeout" doc:"How long open transactions may go on when this process stops."`
+	Auth            AuthConfig       `key:"auth" doc:"Logins are checked against the verifiers of the cluster's own roles, which are cached."`
+	Limits          LimitsConfig     `key:"limits" doc:"Bounds that seldom need a change."`
 }
 
 // ListenerConfig is one more address of the proxy.
 type ListenerConfig struct {
-	Listen string `key:"listen" doc:"Address."`
-	Target string `key:"target" doc:"Where its sessions go." allowed:"primary, replica, auto"`
-}
-
-// ServerTLSConfig is TLS from the proxy to PostgreSQL.
-type ServerTLSConfig struct {
-	Mode   string `key:"mode" doc:"As libpq's sslmode." allowed:"disable, require, verify-ca, verify-full"`
-	CAFile string `key:"ca_file" doc:"Certificates that PostgreSQL's must be signed by."`
+	Network string `key:"network" doc:"Kind of address; empty means tcp." allowed:"tcp, unix"`
+	Listen  string `key:"listen" doc:"HOST:PORT, or the path of a unix socket."`
+	Target  string `key:"target" doc:"Where its sessions go." allowed:"primary, replica, auto"`
 }
 
 // PoolConfig bounds the server connections of one (node, database, user).
 type PoolConfig struct {
-	Mode string `key:"mode" doc:"When a server connection goes back to the pool." allowed:"transaction, session, statement"`
-	Min  int    `key:"min" doc:"Kept open when idle."`
-	Max  int    `key:"max" doc:"Limit." allowed:"1 or more"`
+	Mode           string        `key:"mode" doc:"When a server connection goes back to the pool." allowed:"transaction, session, statement"`
+	Max            int           `key:"max" doc:"Limit." allowed:"1 or more"`
+	IdleTimeout    time.Duration `key:"idle_timeout" doc:"An idle server connection is closed after this time."`
+	Lifetime       time.Duration `key:"lifetime" doc:"A server connection is not used again after this time."`
+	ConnectTimeout time.Duration `key:"connect_timeout" doc:"Limit of one attempt to connect and log in to PostgreSQL."`
+	ConnectBackoff time.Duration `key:"connect_backoff" doc:"Pause between attempts, doubled up to 16 times this."`
 }
 
-// PoolOverride is a PoolConfig for some databases and users.
-type PoolOverride struct {
-	Database string `key:"database" doc:"Database; * is every one."`
-	User     string `key:"user" doc:"User; * is every one."`
+// PoolModeConfig is a pool mode for some databases and users.
+type PoolModeConfig struct {
+	Database string `key:"database" doc:"Database; empty is every one."`
+	User     string `key:"user" doc:"User; empty is every one."`
 	Mode     string `key:"mode" doc:"As in pool." allowed:"transaction, session, statement"`
-	Min      int    `key:"min" doc:"As in pool."`
-	Max      int    `key:"max" doc:"As in pool." allowed:"1 or more"`
 }
 
 // RoutingConfig bounds what a replica may serve.
 type RoutingConfig struct {
-	Target      string        `key:"target" doc:"Target of sessions on proxy.listen." allowed:"primary, replica, auto"`
-	Consistency string        `key:"consistency" doc:"What reads on a replica may miss: eventual, bounded (by the two limits below), session (sees its own writes), strong." allowed:"eventual, bounded, session, strong"`
-	MaxLagBytes Bytes         `key:"max_lag_bytes" doc:"A replica further behind serves no reads."`
-	MaxLag      time.Duration `key:"max_lag" doc:"A replica further behind serves no reads."`
+	Target       string        `key:"target" doc:"Target of sessions on proxy.listen." allowed:"primary, replica, auto"`
+	Consistency  string        `key:"consistency" doc:"What reads on a replica may miss: eventual (anything), bounded (by the limits below), session (never one's own writes), strong (nothing acknowledged)." allowed:"eventual, bounded, session, strong"`
+	MaxLagBytes  Bytes         `key:"max_lag_bytes" doc:"A replica further behind serves no bounded, session or strong reads."`
+	MaxLag       time.Duration `key:"max_lag" doc:"The same in time."`
+	MaxStatusAge time.Duration `key:"max_status_age" doc:"What a node said of itself is not believed for longer."`
+	PollInterval time.Duration `key:"poll_interval" doc:"How often the positions of all nodes are asked for."`
+}
+
+// AuthConfig bounds the cache of verifiers.
+type AuthConfig struct {
+	Database        string        `key:"database" doc:"Database with the function walgate.verifier(text)."`
+	Refresh         time.Duration `key:"refresh" doc:"A cached verifier older than this is asked for again at the next login."`
+	MaxVerifiers    int           `key:"max_verifiers" doc:"Roles in the cache."`
+	MaxConcurrent   int           `key:"max_concurrent" doc:"Logins at work at the same time."`
+	SCRAMIterations int           `key:"scram_iterations" doc:"Shown to roles that do not exist; PostgreSQL's scram_iterations."`
+	AllowInternal   bool          `key:"allow_internal" doc:"Let clients log in as walgate's own roles."`
+}
+
+// LimitsConfig bounds one session or server connection of the proxy.
+type LimitsConfig struct {
+	CollectedBytes Bytes         `key:"collected_bytes" doc:"What a turn may collect before it has a server; larger ones stream."`
+	HeldReplyBytes Bytes         `key:"held_reply_bytes" doc:"How much of a reply is kept back while a misrouted statement could still be repaired."`
+	Settings       int           `key:"settings" doc:"Session settings that are carried from server to server."`
+	ClientPrepared int           `key:"client_prepared" doc:"Prepared statements of one client."`
+	ServerPrepared int           `key:"server_prepared" doc:"Prepared statements on one server connection."`
+	GateRecheck    time.Duration `key:"gate_recheck" doc:"How soon an acknowledgement that was withheld is looked at again."`
+	DrainLinger    time.Duration `key:"drain_linger" doc:"How long a closing session may take to write its last words."`
 }
 
 // APIConfig describes the REST API.
@@ -146,7 +166,7 @@ type APIConfig struct {
 	Listen    string    `key:"listen" doc:"Address of the API."`
 	Advertise string    `key:"advertise" doc:"URL at which other members and tools reach it. Empty: http://node.host:PORT."`
 	TokenFile string    `key:"token_file" doc:"File with the token that unsafe verbs need (Authorization: Bearer ...). Without it they work on a loopback address only."`
-	TLS       TLSConfig `key:"tls" doc:"HTTPS, on when cert_file is set."`
+	TLS       TLSConfig `key:"tls" doc:"HTTPS, on when cert_file is set; ca_file is not used."`
 }
 
 // LogConfig describes the log.
@@ -159,9 +179,10 @@ type LogConfig struct {
 func Default() Config {
 	return Config{
 		Cluster: ClusterConfig{Name: "main"},
-		Node:    NodeConfig{RunDir: "/run/walgate"},
+		Node:    NodeConfig{RunDir: "/run/walgate", LogSize: 64 << 20},
 		Postgres: PostgresConfig{
-			OSUser: "postgres", Port: 5432, Superuser: "postgres", ReplicationUser: "walgate_replication",
+			Port: 5432, Members: 8, MaxSlotWAL: 16 << 30, ProbeTimeout: time.Second, StopGrace: 3 * time.Second,
+			GuardLinger: 10 * time.Second,
 		},
 		Store: StoreConfig{Embedded: EmbeddedConfig{
 			PeerListen: "http://127.0.0.1:2380", ClientListen: "http://127.0.0.1:2379",
@@ -173,15 +194,24 @@ func Default() Config {
 			DrainTimeout: 5 * time.Second, HandoffTimeout: 20 * time.Second,
 		},
 		Proxy: ProxyConfig{
-			Listen: "127.0.0.1:6432", ServerTLS: ServerTLSConfig{Mode: "disable"},
-			Pool: PoolConfig{Mode: "transaction", Max: 20},
+			Listen: "127.0.0.1:6432",
+			Pool: PoolConfig{
+				Mode: "transaction", Max: 20, IdleTimeout: 10 * time.Minute, Lifetime: time.Hour,
+				ConnectTimeout: 5 * time.Second, ConnectBackoff: 100 * time.Millisecond,
+			},
 			Routing: RoutingConfig{
 				Target: "auto", Consistency: "session", MaxLagBytes: 16 << 20, MaxLag: 10 * time.Second,
+				MaxStatusAge: 2 * time.Second, PollInterval: 200 * time.Millisecond,
 			},
 			HoldTimeout: 30 * time.Second, HeldSessions: 10000, HeldBytes: 256 << 20, MaxClients: 10000,
-			LoginTimeout: 15 * time.Second, MaxMessage: 1 << 30, ServerIdle: 10 * time.Minute,
-			ServerLifetime: time.Hour, ConnectTimeout: 5 * time.Second, ShutdownTimeout: 5 * time.Second,
-			QueryWaitTimeout: 2 * time.Minute,
+			LoginTimeout: 60 * time.Second, ShutdownTimeout: 5 * time.Second,
+			Auth: AuthConfig{
+				Database: "postgres", Refresh: time.Minute, MaxVerifiers: 10000, MaxConcurrent: 16, SCRAMIterations: 4096,
+			},
+			Limits: LimitsConfig{
+				CollectedBytes: 1 << 20, HeldReplyBytes: 64 << 10, Settings: 100, ClientPrepared: 10000,
+				ServerPrepared: 1000, GateRecheck: 50 * time.Millisecond, DrainLinger: 2 * time.Second,
+			},
 		},
 		API: APIConfig{Listen: "127.0.0.1:8008"},
 		Log: LogConfig{Level: "info", Format: "text"},

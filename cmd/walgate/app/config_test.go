@@ -34,7 +34,7 @@ func TestLoadRefusesWhatItDoesNotKnow(t *testing.T) {
 	}{
 		"unknown section":   {yaml: "cluster:\n  name: a\npostgress:\n  port: 1\n", want: []string{":3:", `unknown key "postgress"`, `did you mean "postgres"?`, "allowed here: cluster, node"}},
 		"unknown key":       {yaml: "proxy:\n  listne: 127.0.0.1:1\n", want: []string{":2:", `unknown key "proxy.listne"`, `did you mean "listen"?`}},
-		"unknown, far":      {yaml: "proxy:\n  zzzzzzzzz: 1\n", want: []string{`unknown key "proxy.zzzzzzzzz"; allowed here: listen`}},
+		"unknown, far":      {yaml: "proxy:\n  zzzzzzzzz: 1\n", want: []string{`unknown key "proxy.zzzzzzzzz"; allowed here: id, listen`}},
 		"unknown in a list": {yaml: "proxy:\n  listeners:\n    - listen: a:1\n      taget: auto\n", want: []string{":4:", `"proxy.listeners[0].taget", did you mean "target"?`}},
 		"broken yaml":       {yaml: "proxy:\n  listen: [\n", want: []string{"YAML syntax"}},
 		"bad indentation":   {yaml: "proxy:\n  listen: a:1\n hold_timeout: 3s\n", want: []string{":", "YAML syntax"}},
@@ -98,7 +98,8 @@ proxy:
 // valid is a configuration of a node that passes.
 func valid(t *testing.T) app.Config {
 	c := app.Default()
-	c.Node = app.NodeConfig{Name: "node1", Host: "127.0.0.1", DataDir: "/d", RunDir: "/r"}
+	c.Node = app.NodeConfig{Name: "node1", Host: "127.0.0.1", DataDir: "/d", StateDir: "/s", RunDir: "/r"}
+	c.Cluster.SecretFile = writeFile(t, "secret")
 	c.Postgres.SuperuserPasswordFile = writeFile(t, "secret")
 	c.Store.Embedded.DataDir = "/e"
 	return c
@@ -118,6 +119,9 @@ func TestValidate(t *testing.T) {
 		"no name":             {change: func(c *app.Config) { c.Node.Name = "" }, want: `node.name: ""; allowed`},
 		"no host":             {change: func(c *app.Config) { c.Node.Host = "" }, want: "node.host: must be set"},
 		"relative data":       {change: func(c *app.Config) { c.Node.DataDir = "data" }, want: `node.data_dir: "data"; allowed: an absolute path`},
+		"no secret":           {change: func(c *app.Config) { c.Cluster.SecretFile = "" }, want: "cluster.secret_file: must be set"},
+		"state in data":       {change: func(c *app.Config) { c.Node.StateDir = "/d/state" }, want: "allowed: a directory outside data_dir"},
+		"network":             {change: func(c *app.Config) { c.Postgres.Networks = []string{"10.0.0.1"} }, want: `postgres.networks[0]: "10.0.0.1"; allowed: a prefix`},
 		"long run dir":        {change: func(c *app.Config) { c.Node.RunDir = "/" + strings.Repeat("x", 90) }, want: "at most 80 bytes"},
 		"port":                {change: func(c *app.Config) { c.Postgres.Port = 70000 }, want: "postgres.port: 70000; allowed: 1 to 65535"},
 		"sync":                {change: func(c *app.Config) { c.HA.Sync = "quorom" }, want: `ha.sync: "quorom", did you mean "quorum"?; allowed: quorum, strict, off`},
@@ -125,11 +129,11 @@ func TestValidate(t *testing.T) {
 		"kill after stop":     {change: func(c *app.Config) { c.HA.KillAfter = 2 * time.Second }, want: "ha.kill_after: 2s; allowed: less than stop_margin"},
 		"open store":          {change: func(c *app.Config) { c.Store.Embedded.PeerListen = "http://10.0.0.1:2380" }, want: "is not loopback and needs store.tls"},
 		"not in the cluster":  {change: func(c *app.Config) { c.Store.Embedded.InitialCluster = map[string]string{"b": "http://127.0.0.1:1"} }, want: `does not name this member, "node1"`},
-		"pool":                {change: func(c *app.Config) { c.Proxy.Pool.Max = 0 }, want: "proxy.pool.max: 0; allowed: 1 or more"},
+		"pool":                {change: func(c *app.Config) { c.Proxy.Pool.Max = 0 }, want: "proxy.pool.max: 0; allowed: more than 0"},
 		"listener target":     {change: func(c *app.Config) { c.Proxy.Listeners = []app.ListenerConfig{{Listen: "a:1", Target: "any"}} }, want: `proxy.listeners[0].target: "any"`},
 		"address":             {change: func(c *app.Config) { c.Proxy.Listen = "6432" }, want: `proxy.listen: "6432"; allowed: HOST:PORT`},
 		"missing file":        {change: func(c *app.Config) { c.API.TokenFile = "/no/such/file" }, want: "api.token_file: stat /no/such/file"},
-		"half a certificate":  {change: func(c *app.Config) { c.Proxy.TLS.CertFile = os.Args[0] }, want: "cert_file and key_file go together"},
+		"half a certificate":  {change: func(c *app.Config) { c.API.TLS.CertFile = os.Args[0] }, want: "cert_file and key_file go together"},
 		"log level":           {change: func(c *app.Config) { c.Log.Level = "loud" }, want: `log.level: "loud"; allowed: debug`},
 	}
 	for name, c := range cases {
@@ -176,6 +180,7 @@ func TestExampleIsRenderedFromDefault(t *testing.T) {
 	}
 	want := app.Default()
 	want.Node.Name, want.Node.Host, want.Node.DataDir = "node1", "127.0.0.1", "/var/lib/walgate/data"
+	want.Node.StateDir, want.Cluster.SecretFile = "/var/lib/walgate/state", "/etc/walgate/secret"
 	want.Postgres.SuperuserPasswordFile = "/etc/walgate/superuser-password"
 	want.Store.Embedded.DataDir = "/var/lib/walgate/etcd"
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {

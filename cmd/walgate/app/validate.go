@@ -3,9 +3,11 @@ package app
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -88,13 +90,11 @@ func (c *Config) Validate(kind Kind) error {
 	if !clusterNamePattern.MatchString(c.Cluster.Name) {
 		k.failf("cluster.name", "%q; allowed: letters, digits, _ . - and at most 63 of them", c.Cluster.Name)
 	}
+	k.required("cluster.secret_file", c.Cluster.SecretFile, "a file with the cluster's secret ('walgate secret' makes one)")
 	k.file("cluster.secret_file", c.Cluster.SecretFile)
 	if kind == KindNode {
 		c.validateNode(k)
 	}
-	k.required("postgres.superuser", c.Postgres.Superuser, "the role that walgate logs in as")
-	k.required("postgres.superuser_password_file", c.Postgres.SuperuserPasswordFile, "a file with the password of postgres.superuser")
-	k.file("postgres.superuser_password_file", c.Postgres.SuperuserPasswordFile)
 	c.validateStore(k, kind)
 	c.validateHA(k)
 	c.validateProxy(k)
@@ -125,7 +125,13 @@ func (c *Config) validateNode(k *check) {
 	k.required("node.host", c.Node.Host, "the address at which others reach this PostgreSQL")
 	k.required("node.data_dir", c.Node.DataDir, "PostgreSQL's data directory")
 	k.required("node.run_dir", c.Node.RunDir, "a directory for sockets and pid facts")
-	for key, path := range map[string]string{"node.data_dir": c.Node.DataDir, "node.run_dir": c.Node.RunDir} {
+	k.required("node.state_dir", c.Node.StateDir, "a directory for what walgate keeps of this node")
+	if inside(c.Node.StateDir, c.Node.DataDir) {
+		k.failf("node.state_dir", "%q; allowed: a directory outside data_dir", c.Node.StateDir)
+	}
+	for key, path := range map[string]string{
+		"node.data_dir": c.Node.DataDir, "node.state_dir": c.Node.StateDir, "node.run_dir": c.Node.RunDir,
+	} {
 		if path != "" && !filepath.IsAbs(path) {
 			k.failf(key, "%q; allowed: an absolute path", path)
 		}
@@ -137,7 +143,22 @@ func (c *Config) validateNode(k *check) {
 	if c.Postgres.Port < 1 || c.Postgres.Port > 65535 {
 		k.failf("postgres.port", "%d; allowed: 1 to 65535", c.Postgres.Port)
 	}
-	k.required("postgres.replication_user", c.Postgres.ReplicationUser, "the role that standbys stream as")
+	for i, network := range c.Postgres.Networks {
+		if _, err := netip.ParsePrefix(network); err != nil {
+			k.failf(fmt.Sprintf("postgres.networks[%d]", i), "%q; allowed: a prefix such as 10.0.0.0/8", network)
+		}
+	}
+	k.required("postgres.superuser_password_file", c.Postgres.SuperuserPasswordFile, "a file with the password of the superuser postgres")
+	k.file("postgres.superuser_password_file", c.Postgres.SuperuserPasswordFile)
+	if m := c.Postgres.Members; m < 1 || m > 64 {
+		k.failf("postgres.members", "%d; allowed: 1 to 64", m)
+	}
+	if c.Postgres.MaxSlotWAL < 64<<20 {
+		k.failf("postgres.max_slot_wal", "%s; allowed: 64MB or more", c.Postgres.MaxSlotWAL)
+	}
+	k.positive("postgres.probe_timeout", c.Postgres.ProbeTimeout)
+	k.positive("postgres.stop_grace", c.Postgres.StopGrace)
+	k.positive("postgres.guard_linger", c.Postgres.GuardLinger)
 	if r := c.Postgres.CloneMaxRate; r != 0 && (r < 32<<10 || r > 1<<30) {
 		k.failf("postgres.clone_max_rate", "%s; allowed: 0, or 32kB to 1GB", r)
 	}
@@ -202,45 +223,38 @@ func (c *Config) validateProxy(k *check) {
 	k.address("proxy.listen", p.Listen)
 	for i, l := range p.Listeners {
 		key := fmt.Sprintf("proxy.listeners[%d]", i)
-		k.address(key+".listen", l.Listen)
+		k.oneOf(key+".network", l.Network, "", "tcp", "unix")
+		if l.Network == "unix" {
+			k.required(key+".listen", l.Listen, "the path of a unix socket")
+		} else {
+			k.address(key+".listen", l.Listen)
+		}
 		k.oneOf(key+".target", l.Target, "primary", "replica", "auto")
 	}
-	k.tls("proxy.tls", p.TLS)
-	k.oneOf("proxy.server_tls.mode", p.ServerTLS.Mode, "disable", "require", "verify-ca", "verify-full")
-	k.file("proxy.server_tls.ca_file", p.ServerTLS.CAFile)
-	k.pool("proxy.pool", p.Pool)
-	for i, o := range p.Pools {
-		key := fmt.Sprintf("proxy.pools[%d]", i)
-		k.required(key+".database", o.Database, "a name or *")
-		k.required(key+".user", o.User, "a name or *")
-		k.pool(key, PoolConfig{Mode: o.Mode, Min: o.Min, Max: o.Max})
+	k.oneOf("proxy.pool.mode", p.Pool.Mode, "transaction", "session", "statement")
+	for i, o := range p.PoolModes {
+		k.oneOf(fmt.Sprintf("proxy.pool_modes[%d].mode", i), o.Mode, "transaction", "session", "statement")
 	}
 	k.oneOf("proxy.routing.target", p.Routing.Target, "primary", "replica", "auto")
 	k.oneOf("proxy.routing.consistency", p.Routing.Consistency, "eventual", "bounded", "session", "strong")
-	for key, value := range map[string]time.Duration{
-		"proxy.hold_timeout": p.HoldTimeout, "proxy.login_timeout": p.LoginTimeout,
-		"proxy.connect_timeout": p.ConnectTimeout, "proxy.query_wait_timeout": p.QueryWaitTimeout,
-	} {
-		k.positive(key, value)
-	}
-	for key, value := range map[string]int{
-		"proxy.held_sessions": p.HeldSessions, "proxy.held_bytes": int(p.HeldBytes), "proxy.max_clients": p.MaxClients,
-		"proxy.max_message": int(p.MaxMessage),
-	} {
-		if value < 1 {
-			k.failf(key, "%d; allowed: 1 or more", value)
+	k.required("proxy.auth.database", p.Auth.Database, "the database with the function walgate.verifier")
+	for _, f := range leaves("proxy", reflect.ValueOf(p)) {
+		switch f.value.Kind() {
+		case reflect.Int, reflect.Int64: // durations and amounts included
+			if f.value.Int() <= 0 {
+				k.failf(f.path, "%v; allowed: more than 0", f.value.Interface())
+			}
 		}
 	}
 }
 
-func (k *check) pool(key string, p PoolConfig) {
-	k.oneOf(key+".mode", p.Mode, "transaction", "session", "statement")
-	if p.Max < 1 {
-		k.failf(key+".max", "%d; allowed: 1 or more", p.Max)
+// inside reports whether path is dir or lies below it.
+func inside(path, dir string) bool {
+	if path == "" || dir == "" {
+		return false
 	}
-	if p.Min < 0 || p.Min > p.Max {
-		k.failf(key+".min", "%d; allowed: 0 to max (%d)", p.Min, p.Max)
-	}
+	relative, err := filepath.Rel(dir, path)
+	return err == nil && relative != ".." && !strings.HasPrefix(relative, "../")
 }
 
 // MemberName is the name of the embedded etcd member.
