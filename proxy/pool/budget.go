@@ -1,0 +1,330 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/walgate/walgate/replication"
+)
+
+// Budget is the server connections of one (node, database, user) in one role and, for a primary, one epoch: how many
+// may be open, which are idle, and who waits. It is closed for good when the view gives the node another role or epoch;
+// a new Budget then takes its place in the Set.
+type Budget struct {
+	set   *Set
+	key   Key
+	at    Address
+	role  replication.Role
+	epoch replication.Epoch // primaries: what their servers are stamped with
+	load  *atomic.Int32     // of the node: servers in use
+	ctx   context.Context   // ends when the budget is closed: for its own goroutines
+	stop  context.CancelCauseFunc
+
+	mu      sync.Mutex
+	open    int       // connections open or being opened
+	dialing int       // of those, being opened
+	used    int       // of those, lent to sessions
+	shelf   []*Server // idle, last in first out: PostgreSQL keeps few backends hot
+	all     map[*Server]struct{}
+	waiting queue
+	held    bool // the view lets no session have a server of this (primary) budget now
+	closed  bool
+}
+
+// errClosed is the cause with which a closed budget's goroutines end.
+var errClosed = errors.New("server connections are fenced by a newer view")
+
+// outcome says what became of an attempt to acquire.
+type outcome uint8
+
+const (
+	acquired outcome = iota
+	queued
+	refused // the budget is held or closed, or the ticket withdrawn: choose again
+)
+
+// acquire lends an idle server or queues the ticket.
+func (b *Budget) acquire(t *Ticket, now replication.Instant) (*Server, outcome) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed || b.held {
+		return nil, refused
+	}
+	if b.waiting.length == 0 {
+		if s := b.takeIdle(now); s != nil {
+			b.lend(s)
+			return s, acquired
+		}
+	}
+	// home is set before withdrawn is read, and Withdraw does it the other way round: one of the two sees the other.
+	t.home.Store(b)
+	if t.withdrawn.Load() {
+		t.home.Store(nil)
+		return nil, refused
+	}
+	b.waiting.push(t)
+	b.fill()
+	return nil, queued
+}
+
+// withdraw takes the ticket out of the queue; false means that it has left it already.
+func (b *Budget) withdraw(t *Ticket) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if t.home.Load() != b {
+		return false
+	}
+	b.waiting.remove(t)
+	return true
+}
+
+// takeIdle takes the hottest idle server that may still be reused. Called with mu held.
+func (b *Budget) takeIdle(now replication.Instant) *Server {
+	for len(b.shelf) > 0 {
+		last := len(b.shelf) - 1
+		s := b.shelf[last]
+		b.shelf[last] = nil
+		b.shelf = b.shelf[:last]
+		if now.Sub(s.born) < b.set.cfg.Lifetime {
+			return s
+		}
+		b.drop(s)
+	}
+	return nil
+}
+
+// lend marks the server as used. Called with mu held.
+func (b *Budget) lend(s *Server) {
+	s.state = serverUsed
+	b.used++
+	b.load.Add(1)
+}
+
+// drop closes the connection; its driver then ends and the server is removed. Called with mu held: closing a socket
+// does not block (no linger is set).
+func (b *Budget) drop(s *Server) {
+	s.state = serverGone
+	_ = s.Conn.Close() // the driver's read reports it
+}
+
+// giveBack ends a loan. keep says whether the connection may serve others. The returned ticket, if any, now has the
+// server: the caller must deliver both once it holds no lock.
+func (b *Budget) giveBack(s *Server, keep bool, now replication.Instant) *Ticket {
+	b.mu.Lock()
+	if s.state != serverUsed {
+		b.mu.Unlock()
+		return nil
+	}
+	b.used--
+	b.load.Add(-1)
+	notify := b.held && b.role == replication.RolePrimary
+	var next *Ticket
+	switch {
+	case !keep || b.closed || s.Gone() || now.Sub(s.born) >= b.set.cfg.Lifetime:
+		b.drop(s)
+	case s.cancels > 0:
+		s.state = serverParked
+	default:
+		next = b.reuse(s, now)
+	}
+	b.mu.Unlock()
+	if notify {
+		b.set.cfg.Changed()
+	}
+	return next
+}
+
+// reuse lends the server to the first in the queue or puts it on the shelf. Called with mu held.
+func (b *Budget) reuse(s *Server, now replication.Instant) *Ticket {
+	if !b.held {
+		if t := b.waiting.pop(); t != nil {
+			b.lend(s)
+			return t
+		}
+	}
+	s.state = serverIdle
+	s.idleSince = now
+	b.shelf = append(b.shelf, s)
+	return nil
+}
+
+// cancelled notes that one CancelRequest has ended; a server that was parked for it is free again.
+func (b *Budget) cancelled(s *Server, now replication.Instant) *Ticket {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s.cancels--
+	if s.cancels > 0 || s.state != serverParked {
+		return nil
+	}
+	if b.closed || s.Gone() {
+		b.drop(s)
+		return nil
+	}
+	return b.reuse(s, now)
+}
+
+// fill opens connections as long as more sessions wait than are being served by those under way. Called with mu held.
+func (b *Budget) fill() {
+	for !b.closed && b.dialing < b.waiting.length && b.open < b.set.cfg.Max {
+		b.open++
+		b.dialing++
+		b.set.tasks.Go(b.serve)
+	}
+}
+
+// serve opens one connection, hands it out, and runs its driver until the connection ends. It ends with the
+// connection, or when nobody waits for one that can't be opened, or when the budget is closed.
+func (b *Budget) serve() {
+	s := b.connect()
+	if s == nil {
+		return
+	}
+	run := b.set.cfg.Open(s)
+	b.mu.Lock()
+	b.dialing--
+	var next *Ticket
+	if b.closed {
+		b.drop(s)
+	} else {
+		b.all[s] = struct{}{}
+		next = b.reuse(s, b.set.now())
+		b.fill() // attempts that failed before have given up their places
+	}
+	b.mu.Unlock()
+	b.set.deliver(next, s)
+	run()
+	_ = s.Conn.Close() // ended already, or unusable
+	b.remove(s)
+}
+
+// remove forgets a server whose connection has ended.
+func (b *Budget) remove(s *Server) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s.state == serverIdle {
+		for i, idle := range b.shelf {
+			if idle == s {
+				b.shelf = append(b.shelf[:i], b.shelf[i+1:]...)
+				break
+			}
+		}
+	}
+	if s.state != serverUsed { // else giveBack will see that it is gone
+		s.state = serverGone
+	}
+	delete(b.all, s)
+	b.open--
+	b.fill()
+}
+
+// connect tries until there is a connection. It returns nil, having given up its place, when it may not go on.
+func (b *Budget) connect() *Server {
+	pause := b.set.cfg.Backoff
+	for {
+		s, err := b.set.open(b)
+		if err == nil {
+			return s
+		}
+		if !b.failed(err) {
+			return nil
+		}
+		select {
+		case <-time.After(pause):
+		case <-b.ctx.Done():
+		}
+		pause = min(2*pause, 16*b.set.cfg.Backoff)
+	}
+}
+
+// failed deals with a connection that could not be opened and reports whether to try again.
+//
+// A refusal of the role or database itself is everybody's answer. Anything else may pass: of several attempts under way
+// one goes on. Those who wait for a standby are sent away to choose another node; those who wait for the primary wait
+// on, within the hold timeout of their sessions.
+func (b *Budget) failed(err error) (again bool) {
+	var refusal *LoginError
+	lasting := errors.As(err, &refusal) && refusal.lasting()
+	b.mu.Lock()
+	var turned []*Ticket
+	full := refusal != nil && refusal.SQLSTATE == "53300" && b.open > b.dialing
+	switch {
+	case lasting, b.role == replication.RoleStandby && !full:
+		turned = b.waiting.drain()
+	case !b.closed && b.dialing == 1 && b.waiting.length > 0 && !full:
+		again = true
+	}
+	if !again {
+		b.dialing--
+		b.open--
+	}
+	b.mu.Unlock()
+	b.set.logFailure(b, err)
+	for _, t := range turned {
+		if lasting {
+			t.Waiter.Refused(t, refusal.Failure)
+		} else {
+			t.Avoid = b.key.Node
+			b.set.cfg.Reroute(t)
+		}
+	}
+	return again
+}
+
+// fence closes the budget. Servers in use are closed too if hard, else when they are given back. The tickets that
+// waited are returned: they must be routed again.
+func (b *Budget) fence(hard bool) []*Ticket {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	b.stop(errClosed)
+	for _, s := range b.shelf {
+		b.drop(s)
+	}
+	b.shelf = nil
+	if hard {
+		for s := range b.all {
+			_ = s.Conn.Close() // its session learns it from the driver
+		}
+	}
+	return b.waiting.drain()
+}
+
+// hold lets nobody new have a server while on; it returns the tickets that waited.
+func (b *Budget) hold(on bool) []*Ticket {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.held = on
+	if !on {
+		return nil
+	}
+	return b.waiting.drain()
+}
+
+// reap closes servers that have been idle for too long: the bottom of the shelf is the coldest.
+func (b *Budget) reap(now replication.Instant) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	cold := 0
+	for cold < len(b.shelf) && now.Sub(b.shelf[cold].idleSince) >= b.set.cfg.IdleTimeout {
+		b.drop(b.shelf[cold])
+		cold++
+	}
+	b.shelf = append(b.shelf[:0], b.shelf[cold:]...)
+}
+
+// ObserveIdle runs observe (which may change the server's facts) if the server is idle, and reports whether it was.
+func (s *Server) ObserveIdle(observe func()) bool {
+	s.budget.mu.Lock()
+	defer s.budget.mu.Unlock()
+	if s.state == serverUsed {
+		return false
+	}
+	observe()
+	return true
+}
+
+// Ended is called by the driver when the connection has ended, before it tells the session that has it.
+func (s *Server) Ended() { s.gone.Store(true) }

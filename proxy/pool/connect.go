@@ -1,0 +1,275 @@
+package pool
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/walgate/walgate/proxy/auth"
+	"github.com/walgate/walgate/proxy/session"
+	"github.com/walgate/walgate/proxy/wire"
+	"github.com/walgate/walgate/replication"
+)
+
+// maxLoginMessage bounds one message of a server during login, in bytes.
+const maxLoginMessage = 64 << 10
+
+// LoginError is an ErrorResponse with which a server refused a login.
+type LoginError struct{ session.Failure }
+
+// Error returns the server's words.
+func (e *LoginError) Error() string { return e.Message + " (SQLSTATE " + e.SQLSTATE + ")" }
+
+// lasting reports whether the refusal is about this role or database, so that trying again would not help.
+func (e *LoginError) lasting() bool {
+	switch {
+	case strings.HasPrefix(e.SQLSTATE, "57P"), strings.HasPrefix(e.SQLSTATE, "53"), strings.HasPrefix(e.SQLSTATE, "08"),
+		strings.HasPrefix(e.SQLSTATE, "XX"), strings.HasPrefix(e.SQLSTATE, "58"):
+		return false
+	}
+	return true
+}
+
+// errRole says that a server is in recovery and should not be, or the other way round.
+var errRole = errors.New("server is not in the role that the view gives it")
+
+// login is the result of a conversation up to the first ReadyForQuery.
+type login struct {
+	conn       net.Conn
+	parameters []session.Parameter
+	processID  uint32
+	secret     []byte
+}
+
+// connect dials and logs in; ctx bounds all of it.
+func connect(ctx context.Context, at Address, key Key, role replication.Role, secret auth.Secret) (*login, error) {
+	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: 10 * time.Second, Interval: 3 * time.Second, Count: 3,
+	}}
+	network, address := at.network()
+	conn, err := dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, fmt.Errorf("dial: %w", err)
+	}
+	l := &login{conn: conn}
+	// The deadline covers silence, the end of ctx covers a change of view.
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	err = l.run(key, role, secret)
+	if !stop() && err == nil {
+		err = context.Cause(ctx)
+	}
+	if err == nil {
+		err = conn.SetDeadline(time.Time{})
+	}
+	if err != nil {
+		_ = conn.Close() // the first error is the one that tells
+		return nil, err
+	}
+	return l, nil
+}
+
+func (a Address) network() (network, address string) {
+	if strings.HasPrefix(a.Host, "/") {
+		return "unix", filepath.Join(a.Host, ".s.PGSQL."+strconv.Itoa(a.Port))
+	}
+	return "tcp", net.JoinHostPort(a.Host, strconv.Itoa(a.Port))
+}
+
+func (l *login) run(key Key, role replication.Role, secret auth.Secret) error {
+	startup := wire.AppendStartup(nil, wire.Protocol30, "user", key.User, "database", key.Database)
+	if _, err := l.conn.Write(startup); err != nil {
+		return fmt.Errorf("send startup: %w", err)
+	}
+	if err := l.authenticate(key.User, secret); err != nil {
+		return err
+	}
+	if err := l.untilReady(nil); err != nil {
+		return err
+	}
+	return l.checkRole(role)
+}
+
+// authenticate answers the server's requests until AuthenticationOk.
+func (l *login) authenticate(user string, secret auth.Secret) error {
+	var scram *auth.Client
+	proved := false
+	for {
+		typ, body, err := l.read()
+		if err != nil {
+			return err
+		}
+		if typ != 'R' || len(body) < 4 {
+			continue // NoticeResponse; read has dealt with ErrorResponse
+		}
+		code, data := binary.BigEndian.Uint32(body), body[4:]
+		var answer []byte
+		switch code {
+		case pgproto3.AuthTypeOk:
+			if scram != nil && !proved {
+				return auth.ErrServerProof
+			}
+			return nil
+		case pgproto3.AuthTypeCleartextPassword:
+			if secret.Password == "" {
+				return auth.ErrNoPassword
+			}
+			answer = wire.AppendPassword(nil, append([]byte(secret.Password), 0))
+		case pgproto3.AuthTypeMD5Password:
+			if secret.Password == "" || len(data) != 4 {
+				return auth.ErrNoPassword
+			}
+			answer = wire.AppendPassword(nil, append([]byte(auth.MD5Response(user, secret.Password, [4]byte(data))), 0))
+		case pgproto3.AuthTypeSASL:
+			if scram != nil || !strings.Contains("\x00"+string(data), "\x00"+auth.Mechanism+"\x00") {
+				return fmt.Errorf("server offers no %s", auth.Mechanism)
+			}
+			if secret.Password == "" && !secret.HasKeys {
+				return auth.ErrNoPassword
+			}
+			scram = auth.NewClient(secret)
+			answer = wire.AppendSASLInitialResponse(nil, auth.Mechanism, scram.First())
+		case pgproto3.AuthTypeSASLContinue:
+			if scram == nil {
+				return auth.ErrMalformed
+			}
+			final, err := scram.Final(data)
+			if err != nil {
+				return fmt.Errorf("answer SCRAM challenge: %w", err)
+			}
+			answer = wire.AppendPassword(nil, final)
+		case pgproto3.AuthTypeSASLFinal:
+			if scram == nil {
+				return auth.ErrMalformed
+			}
+			if err := scram.Verify(data); err != nil {
+				return fmt.Errorf("check server's proof: %w", err)
+			}
+			proved = true
+			continue
+		default:
+			return fmt.Errorf("server asks for unsupported authentication method %d", code)
+		}
+		if _, err := l.conn.Write(answer); err != nil {
+			return fmt.Errorf("send authentication: %w", err)
+		}
+	}
+}
+
+// untilReady reads up to ReadyForQuery, keeps parameters and key, and shows each DataRow to row.
+func (l *login) untilReady(row func(body []byte)) error {
+	for {
+		typ, body, err := l.read()
+		if err != nil {
+			return err
+		}
+		switch typ {
+		case 'Z':
+			return nil
+		case 'S':
+			var status pgproto3.ParameterStatus
+			if err := status.Decode(body); err != nil {
+				return fmt.Errorf("read parameter status: %w", err)
+			}
+			l.observe(session.Parameter{Name: status.Name, Value: status.Value})
+		case 'K':
+			if len(body) < 8 {
+				return wire.ErrShort
+			}
+			l.processID, l.secret = binary.BigEndian.Uint32(body), body[4:]
+		case 'D':
+			if row != nil {
+				row(body)
+			}
+		}
+	}
+}
+
+func (l *login) observe(p session.Parameter) {
+	for i := range l.parameters {
+		if l.parameters[i].Name == p.Name {
+			l.parameters[i].Value = p.Value
+			return
+		}
+	}
+	l.parameters = append(l.parameters, p)
+}
+
+// checkRole makes sure that the server is in recovery exactly if it should be. Since PostgreSQL 14 the login tells.
+func (l *login) checkRole(role replication.Role) error {
+	for _, p := range l.parameters {
+		if p.Name == "in_hot_standby" {
+			if (p.Value == "on") != (role == replication.RoleStandby) {
+				return errRole
+			}
+			return nil
+		}
+	}
+	if _, err := l.conn.Write(wire.AppendQuery(nil, "SELECT pg_catalog.pg_is_in_recovery()")); err != nil {
+		return fmt.Errorf("ask for recovery: %w", err)
+	}
+	standby := false
+	err := l.untilReady(func(body []byte) { standby = len(body) == 7 && body[6] == 't' })
+	if err != nil {
+		return err
+	}
+	if standby != (role == replication.RoleStandby) {
+		return errRole
+	}
+	return nil
+}
+
+// read returns the next message and nothing after it: whatever the server says later is the driver's. An ErrorResponse
+// becomes a LoginError.
+func (l *login) read() (typ byte, body []byte, err error) {
+	var header [wire.HeaderLen]byte
+	if _, err := io.ReadFull(l.conn, header[:]); err != nil {
+		return 0, nil, fmt.Errorf("read from server: %w", err)
+	}
+	length := int64(binary.BigEndian.Uint32(header[1:])) - 4
+	if length < 0 || length > maxLoginMessage {
+		return 0, nil, &wire.LengthError{Type: header[0], Length: length + 4}
+	}
+	body = make([]byte, length)
+	if _, err := io.ReadFull(l.conn, body); err != nil {
+		return 0, nil, fmt.Errorf("read from server: %w", err)
+	}
+	if header[0] == 'E' {
+		var e pgproto3.ErrorResponse
+		if err := e.Decode(body); err != nil {
+			return 0, nil, fmt.Errorf("read error response: %w", err)
+		}
+		return 0, nil, &LoginError{session.Failure{SQLSTATE: e.Code, Message: e.Message, Detail: e.Detail, Hint: e.Hint}}
+	}
+	return header[0], body, nil
+}
+
+// Cancel sends a CancelRequest for the server's current statement and waits until PostgreSQL has closed that
+// connection, which it does after it has sent the signal. ctx bounds it.
+func (s *Server) Cancel(ctx context.Context) error {
+	var dialer net.Dialer
+	network, address := s.Address.network()
+	conn, err := dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return fmt.Errorf("dial for cancel: %w", err)
+	}
+	defer func() { _ = conn.Close() }() // nothing is lost with it
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if _, err := conn.Write(wire.AppendCancelRequest(nil, s.Facts.ProcessID, s.Facts.Secret)); err != nil {
+		return fmt.Errorf("send cancel: %w", err)
+	}
+	var one [1]byte
+	if _, err := conn.Read(one[:]); err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("wait for cancel: %w", err)
+	}
+	return nil
+}

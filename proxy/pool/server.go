@@ -1,0 +1,59 @@
+package pool
+
+import (
+	"net"
+	"sync/atomic"
+
+	"github.com/walgate/walgate/proxy/session"
+	"github.com/walgate/walgate/replication"
+)
+
+// Address is where a node's PostgreSQL listens. A Host that begins with a slash is a directory of a unix socket.
+type Address struct {
+	Host string
+	Port int
+}
+
+// Key names a Budget.
+type Key struct {
+	Node     replication.NodeID
+	Database string
+	User     string
+}
+
+// Server is one logged-in server connection. The pool lends it to one session at a time.
+type Server struct {
+	Facts   *session.ServerFacts
+	Conn    net.Conn
+	Address Address
+	// Driver is the driver's own state of the connection, set by its Open.
+	Driver any
+
+	budget *Budget
+	born   replication.Instant
+	gone   atomic.Bool // its driver has seen the end of the connection
+
+	// Guarded by budget.mu.
+	state     serverState
+	idleSince replication.Instant
+	cancels   int // CancelRequests under way; it serves nobody new before they are done
+}
+
+type serverState uint8
+
+const (
+	serverUsed   serverState = iota
+	serverIdle               // on the shelf
+	serverParked             // released, but a CancelRequest may still hit it
+	serverGone
+)
+
+// Gone reports whether the connection has ended. A driver that attaches a server looks at it after it has made itself
+// known as the owner, so that an end in between is not missed.
+func (s *Server) Gone() bool { return s.gone.Load() }
+
+// Key returns the key of the server's Budget.
+func (s *Server) Key() Key { return s.budget.key }
+
+// Primary reports whether the connection was opened to a primary.
+func (s *Server) Primary() bool { return s.Facts.Role == replication.RolePrimary }

@@ -1,0 +1,310 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/walgate/walgate/proxy/auth"
+	"github.com/walgate/walgate/proxy/session"
+	"github.com/walgate/walgate/replication"
+)
+
+// Config bounds a Set and connects it to its surroundings. All fields must be set.
+type Config struct {
+	Max            int           // connections per Budget
+	IdleTimeout    time.Duration // an idle connection is closed after this
+	Lifetime       time.Duration // and not reused after this
+	ConnectTimeout time.Duration // dial and login of one connection
+	Backoff        time.Duration // between attempts; doubled up to 16 times this
+	MaxStatements  int           // prepared statements kept on one connection
+
+	Now func() replication.Instant
+	// Secret returns what proves the role to a server.
+	Secret func(user string) auth.Secret
+	// Open prepares the driver's state of a new connection and returns what serves it: run is called in a goroutine of
+	// the Set and returns when the connection has ended.
+	Open func(s *Server) (run func())
+	// Reroute takes a ticket whose node could not be reached (Ticket.Avoid) or was fenced, to choose another.
+	Reroute func(t *Ticket)
+	// Changed tells that a primary connection was given back while the primary is held.
+	Changed func()
+	// Failed is told of connections that could not be opened.
+	Failed func(key Key, err error)
+}
+
+// Set is all Budgets of a proxy. It is safe for concurrent use.
+type Set struct {
+	cfg    Config
+	log    *slog.Logger
+	tasks  sync.WaitGroup // connections: dialling, and their drivers
+	nextID atomic.Uint64
+
+	mu      sync.Mutex
+	view    replication.View
+	budgets map[Key]*Budget
+	standby map[Key]*Budget
+	loads   map[replication.NodeID]*atomic.Int32
+	ended   bool
+}
+
+// New returns an empty Set that knows no node.
+func New(cfg Config, log *slog.Logger) (*Set, error) {
+	if cfg.Max <= 0 || cfg.MaxStatements <= 0 {
+		return nil, errors.New("pool: max and max statements must be positive")
+	}
+	if cfg.IdleTimeout <= 0 || cfg.Lifetime <= 0 || cfg.ConnectTimeout <= 0 || cfg.Backoff <= 0 {
+		return nil, errors.New("pool: every duration must be positive")
+	}
+	if cfg.Now == nil || cfg.Secret == nil || cfg.Open == nil || cfg.Reroute == nil || cfg.Changed == nil || cfg.Failed == nil {
+		return nil, errors.New("pool: a function is nil")
+	}
+	return &Set{
+		cfg: cfg, log: log, budgets: map[Key]*Budget{}, standby: map[Key]*Budget{},
+		loads: map[replication.NodeID]*atomic.Int32{},
+	}, nil
+}
+
+func (s *Set) now() replication.Instant { return s.cfg.Now() }
+
+// Run closes idle connections until ctx ends, then all of them, and waits for their drivers.
+func (s *Set) Run(ctx context.Context) {
+	tick := time.NewTicker(max(s.cfg.IdleTimeout/4, time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			now := s.now()
+			for _, b := range s.list() {
+				b.reap(now)
+			}
+		case <-ctx.Done():
+			s.mu.Lock()
+			s.ended = true
+			s.mu.Unlock()
+			for _, b := range s.list() {
+				b.fence(true) // whoever waits is being shut down too
+			}
+			s.tasks.Wait()
+			return
+		}
+	}
+}
+
+func (s *Set) list() []*Budget {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*Budget, 0, len(s.budgets)+len(s.standby))
+	for _, b := range s.budgets {
+		all = append(all, b)
+	}
+	for _, b := range s.standby {
+		all = append(all, b)
+	}
+	return all
+}
+
+// Acquire asks for a server of the node in that role. It returns a server at once, or (nil, true) when the ticket waits
+// for its Waiter to be called, or (nil, false) when the node has no such role in the newest view or is held: the caller
+// must choose again.
+func (s *Set) Acquire(node replication.NodeID, role replication.Role, epoch replication.Epoch, t *Ticket) (*Server, bool) {
+	b := s.budget(Key{Node: node, Database: t.Database, User: t.User}, role, epoch)
+	if b == nil {
+		return nil, false
+	}
+	server, how := b.acquire(t, s.now())
+	return server, how != refused
+}
+
+// budget finds or makes the budget, as long as the newest view agrees.
+func (s *Set) budget(key Key, role replication.Role, epoch replication.Epoch) *Budget {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	budgets := s.standby
+	if role == replication.RolePrimary {
+		budgets = s.budgets
+		if key.Node != s.view.Primary || epoch != s.view.Epoch {
+			return nil
+		}
+	} else if key.Node == s.view.Primary {
+		return nil
+	}
+	if b := budgets[key]; b != nil {
+		return b
+	}
+	member, ok := s.view.Member(key.Node)
+	if !ok || s.ended {
+		return nil
+	}
+	b := &Budget{
+		set: s, key: key, at: Address{member.Host, member.Port}, role: role, load: s.loadOf(key.Node),
+		all: map[*Server]struct{}{}, held: role == replication.RolePrimary && !s.view.Writable(),
+	}
+	if role == replication.RolePrimary {
+		b.epoch = epoch
+	}
+	// The budget outlives any call: fence, which Run and Apply call, is what ends it.
+	b.ctx, b.stop = context.WithCancelCause(context.Background())
+	budgets[key] = b
+	return b
+}
+
+func (s *Set) loadOf(node replication.NodeID) *atomic.Int32 {
+	load := s.loads[node]
+	if load == nil {
+		load = new(atomic.Int32)
+		s.loads[node] = load
+	}
+	return load
+}
+
+// Load returns the counter of servers in use on the node.
+func (s *Set) Load(node replication.NodeID) *atomic.Int32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.loadOf(node)
+}
+
+// Apply makes the view the one in force. When it returns, no primary connection of an older epoch is open and, if the
+// view is not writable, no session can get a primary connection any more. The returned tickets must be routed again.
+func (s *Set) Apply(view replication.View) []*Ticket {
+	s.mu.Lock()
+	s.view = view
+	type fencing struct {
+		b    *Budget
+		hard bool
+	}
+	var fenced []fencing
+	var primaries []*Budget
+	for key, b := range s.budgets {
+		if key.Node != view.Primary || b.epoch != view.Epoch || s.moved(b) {
+			fenced = append(fenced, fencing{b, true})
+			delete(s.budgets, key)
+			continue
+		}
+		primaries = append(primaries, b)
+	}
+	for key, b := range s.standby {
+		// A standby that is promoted goes on with its reads; nobody else gets these connections.
+		if key.Node == view.Primary || s.moved(b) {
+			fenced = append(fenced, fencing{b, s.moved(b)})
+			delete(s.standby, key)
+		}
+	}
+	s.mu.Unlock()
+	var tickets []*Ticket
+	for _, f := range fenced {
+		tickets = append(tickets, f.b.fence(f.hard)...)
+	}
+	for _, b := range primaries {
+		tickets = append(tickets, b.hold(!view.Writable())...)
+	}
+	return tickets
+}
+
+// moved reports whether the budget's node has left the view or has another address. Called with mu held.
+func (s *Set) moved(b *Budget) bool {
+	member, ok := s.view.Member(b.key.Node)
+	return !ok || b.at != Address{member.Host, member.Port}
+}
+
+// Release gives a server back for others to use. A ticket that is returned now has the server: see Deliver.
+func (s *Set) Release(server *Server) *Ticket { return server.budget.giveBack(server, true, s.now()) }
+
+// Discard gives a server back to be closed.
+func (s *Set) Discard(server *Server) { server.budget.giveBack(server, false, s.now()) }
+
+// Deliver tells a ticket's holder that it has the server. It must be called without locks.
+func (s *Set) Deliver(t *Ticket, server *Server) { s.deliver(t, server) }
+
+func (s *Set) deliver(t *Ticket, server *Server) {
+	if t != nil {
+		t.Waiter.Granted(t, server)
+	}
+}
+
+// Cancel stops the server's statement and keeps the connection from being reused until PostgreSQL has dealt with it.
+// It returns at once; errors are logged.
+func (s *Set) Cancel(server *Server) {
+	b := server.budget
+	b.mu.Lock()
+	busy := server.cancels > 0 || server.state != serverUsed
+	if !busy {
+		server.cancels++
+	}
+	b.mu.Unlock()
+	if busy {
+		return
+	}
+	s.tasks.Go(func() { // ends with the connect timeout at the latest
+		ctx, cancel := context.WithTimeout(b.ctx, s.cfg.ConnectTimeout)
+		defer cancel()
+		if err := server.Cancel(ctx); err != nil {
+			s.log.Warn("cancel request not delivered", "node", string(b.key.Node), "error", err)
+		}
+		s.deliver(b.cancelled(server, s.now()), server)
+	})
+}
+
+// PrimaryInUse counts the primary connections of the newest view that sessions have.
+func (s *Set) PrimaryInUse() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	used := 0
+	for _, b := range s.budgets {
+		b.mu.Lock()
+		used += b.used
+		b.mu.Unlock()
+	}
+	return used
+}
+
+// Stats are the numbers of one Budget.
+type Stats struct {
+	Key
+	Role    replication.Role
+	Epoch   replication.Epoch
+	Open    int // connections, those being opened included
+	Used    int
+	Idle    int
+	Waiting int // sessions in the queue
+}
+
+// Stats returns the numbers of all budgets in no particular order.
+func (s *Set) Stats() []Stats {
+	var all []Stats
+	for _, b := range s.list() {
+		b.mu.Lock()
+		all = append(all, Stats{
+			Key: b.key, Role: b.role, Epoch: b.epoch, Open: b.open, Used: b.used, Idle: len(b.shelf), Waiting: b.waiting.length,
+		})
+		b.mu.Unlock()
+	}
+	return all
+}
+
+// open makes one connection for the budget.
+func (s *Set) open(b *Budget) (*Server, error) {
+	ctx, cancel := context.WithTimeout(b.ctx, s.cfg.ConnectTimeout)
+	defer cancel()
+	l, err := connect(ctx, b.at, b.key, b.role, s.cfg.Secret(b.key.User))
+	if err != nil {
+		return nil, err
+	}
+	facts := session.NewServerFacts(s.nextID.Add(1), b.key.Node, b.role, b.epoch, l.parameters, s.cfg.MaxStatements)
+	facts.ProcessID, facts.Secret = l.processID, l.secret
+	return &Server{Facts: facts, Conn: l.conn, Address: b.at, budget: b, born: s.now(), state: serverGone}, nil
+}
+
+// logFailure reports a connection that could not be opened. Errors of a fenced budget are of no interest.
+func (s *Set) logFailure(b *Budget, err error) {
+	if b.ctx.Err() != nil {
+		return
+	}
+	s.log.Warn("server connection not opened", "node", string(b.key.Node), "database", b.key.Database, "user", b.key.User,
+		"role", b.role.String(), "error", err)
+	s.cfg.Failed(b.key, err)
+}
