@@ -1,6 +1,9 @@
 package replication
 
-import "sync/atomic"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // Grant is the right to let writes through: for servers of Epoch, until Deadline on this machine's clock.
 type Grant struct {
@@ -13,10 +16,31 @@ type Grant struct {
 // for concurrent use, and Allows is one atomic load. The zero Gate allows nothing.
 type Gate struct {
 	grant atomic.Pointer[Grant]
+
+	mu      sync.Mutex
+	changed chan struct{} // closed by Set, and replaced; nil while nobody waits
 }
 
-// Set replaces the grant.
-func (g *Gate) Set(grant Grant) { g.grant.Store(&grant) }
+// Set replaces the grant and wakes all who wait for a change.
+func (g *Gate) Set(grant Grant) {
+	g.grant.Store(&grant)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.changed != nil {
+		close(g.changed)
+		g.changed = nil
+	}
+}
+
+// Changed returns the grant in force and a channel that is closed at the next Set.
+func (g *Gate) Changed() (Grant, <-chan struct{}) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.changed == nil {
+		g.changed = make(chan struct{})
+	}
+	return g.Grant(), g.changed
+}
 
 // Grant returns the grant in force.
 func (g *Gate) Grant() Grant {
