@@ -1,5 +1,7 @@
 package router
 
+import "math"
+
 // Options tell how the server would read the text.
 type Options struct {
 	// BackslashStrings: standard_conforming_strings is off, so a backslash escapes in '...' too.
@@ -13,30 +15,148 @@ type Options struct {
 // sql. When in doubt it answers Write. For several statements the Verdict is Read only if all of them are, and Flags
 // are or-ed; use Split and Classify to look at them one by one.
 func Classify(sql []byte, opts Options) Verdict {
-	return Verdict{Statements: 1}
+	if opts.UnsafeEncoding || len(sql) > math.MaxInt32 {
+		return Verdict{Statements: 1, Flags: Unreadable | Opaque | MayCommit | PinState}
+	}
+	c := classifier{sql: sql, lx: NewLexer(sql, opts)}
+	hint := readHint(sql)
+	var all Verdict
+	for c.next(); c.tok.Kind != TokenEnd; c.next() {
+		if c.punct(';') {
+			continue
+		}
+		c.v = Verdict{Statements: 1}
+		c.statement()
+		if c.tok.Kind == TokenBad {
+			c.v.Kind, c.v.Flags = Write, c.v.Flags|Unreadable
+		}
+		all = merge(all, c.v)
+	}
+	if all.Statements == 0 {
+		all.Kind, all.Command = Read, CommandEmpty
+	}
+	all.Hint = hint
+	return all
+}
+
+// merge joins the verdict of one more statement.
+func merge(all, one Verdict) Verdict {
+	if all.Statements == 0 {
+		return one
+	}
+	merged := Verdict{Command: CommandMany, Flags: all.Flags | one.Flags, Statements: all.Statements + 1}
+	if all.Kind == Read && one.Kind == Read {
+		merged.Kind = Read
+	}
+	return merged
 }
 
 // Split returns the first statement of sql at or after from, without its semicolon, and where the next one begins; ok
 // is false when there is none. It does not allocate.
 func Split(sql []byte, from int, opts Options) (stmt Span, next int, ok bool) {
-	return Span{}, len(sql), false
+	if opts.UnsafeEncoding || len(sql) > math.MaxInt32 {
+		return Span{}, len(sql), false
+	}
+	c := classifier{sql: sql, lx: NewLexer(sql, opts)}
+	c.lx.pos = from
+	for c.next(); c.punct(';'); {
+		c.next()
+	}
+	if c.tok.Kind == TokenEnd {
+		return Span{}, len(sql), false
+	}
+	stmt.Start = c.tok.Start
+	c.statement()
+	stmt.End = c.prev.End
+	if c.tok.Kind == TokenBad {
+		stmt.End = c.tok.End
+	}
+	return stmt, int(c.tok.End), true
 }
 
-func appendIdentifier(dst, raw []byte) []byte { return append(dst, raw...) }
+// classifier reads one query string. tok is the token under the eye, prev the one before it.
+type classifier struct {
+	sql       []byte
+	lx        Lexer
+	tok, prev Token
+	v         Verdict
+	depth     int // open parentheses, counted by skip and body
+	buf       [64]byte
+}
 
-func appendSetValue(dst, raw []byte, opts Options) ([]byte, bool) { return append(dst, raw...), true }
+func (c *classifier) next() {
+	c.prev = c.tok
+	c.tok = c.lx.Next()
+}
 
-func equalFold(text []byte, lower string) bool {
-	if len(text) != len(lower) {
-		return false
+func (c *classifier) text(t Token) []byte { return c.sql[t.Start:t.End] }
+
+func (c *classifier) punct(b byte) bool { return c.tok.Kind == TokenPunct && c.sql[c.tok.Start] == b }
+
+// word reports whether the token is the given keyword, in lower case.
+func (c *classifier) word(lower string) bool {
+	return c.tok.Kind == TokenWord && equalFold(c.text(c.tok), lower)
+}
+
+// accept moves past the keyword if it stands here.
+func (c *classifier) accept(lower string) bool {
+	if c.word(lower) {
+		c.next()
+		return true
 	}
-	for i, c := range text {
-		if 'A' <= c && c <= 'Z' {
-			c += 'a' - 'A'
-		}
-		if c != lower[i] {
-			return false
+	return false
+}
+
+// ended reports whether the statement ends here.
+func (c *classifier) ended() bool {
+	return c.tok.Kind == TokenEnd || c.tok.Kind == TokenBad || c.punct(';')
+}
+
+// folded returns the word in lower case, cut to what PostgreSQL keeps of an identifier; valid until the next call.
+func (c *classifier) folded(t Token) []byte {
+	text := c.text(t)
+	return appendFolded(c.buf[:0], text[:min(len(text), len(c.buf)-1)])
+}
+
+// skip moves to the end of the statement.
+func (c *classifier) skip() {
+	for depth := 0; ; c.next() {
+		switch {
+		case c.tok.Kind == TokenEnd || c.tok.Kind == TokenBad:
+			return
+		case c.punct('('):
+			depth++
+		case c.punct(')'):
+			depth--
+		case c.punct(';') && depth <= 0:
+			return
 		}
 	}
-	return true
+}
+
+// name reads a name with its dotted parts.
+func (c *classifier) name() (s Span) {
+	if c.tok.Kind != TokenWord && c.tok.Kind != TokenQuoted {
+		return Span{}
+	}
+	s = Span{c.tok.Start, c.tok.End}
+	for c.next(); c.punct('.'); c.next() {
+		c.next()
+		if c.tok.Kind != TokenWord && c.tok.Kind != TokenQuoted {
+			return s
+		}
+		s.End = c.tok.End
+	}
+	return s
+}
+
+// rest returns the span from here to the end of the statement, and moves there.
+func (c *classifier) rest() Span {
+	if c.ended() {
+		return Span{}
+	}
+	s := Span{Start: c.tok.Start}
+	c.skip()
+	s.End = c.prev.End
+	return s
 }

@@ -13,15 +13,17 @@ const (
 
 // ParseTarget reads auto, primary or replica, in any case.
 func ParseTarget(s string) (t Target, ok bool) {
-	switch {
-	case equalFold([]byte(s), "auto"):
-		return TargetAuto, true
-	case equalFold([]byte(s), "primary"):
-		return TargetPrimary, true
-	case equalFold([]byte(s), "replica"):
-		return TargetReplica, true
+	t = targetOf([]byte(s))
+	return t, t != TargetUnset
+}
+
+func targetOf(word []byte) Target {
+	for t := TargetAuto; t <= TargetReplica; t++ {
+		if equalFold(word, t.String()) {
+			return t
+		}
 	}
-	return TargetUnset, false
+	return TargetUnset
 }
 
 // String returns the word that users write.
@@ -52,17 +54,17 @@ const (
 
 // ParseLevel reads eventual, bounded, session or strong, in any case.
 func ParseLevel(s string) (l Level, ok bool) {
-	switch {
-	case equalFold([]byte(s), "eventual"):
-		return LevelEventual, true
-	case equalFold([]byte(s), "bounded"):
-		return LevelBounded, true
-	case equalFold([]byte(s), "session"):
-		return LevelSession, true
-	case equalFold([]byte(s), "strong"):
-		return LevelStrong, true
+	l = levelOf([]byte(s))
+	return l, l != LevelUnset
+}
+
+func levelOf(word []byte) Level {
+	for l := LevelEventual; l <= LevelStrong; l++ {
+		if equalFold(word, l.String()) {
+			return l
+		}
 	}
-	return LevelUnset, false
+	return LevelUnset
 }
 
 // String returns the word that users write.

@@ -119,6 +119,7 @@ const (
 	PinSeed         // setseed: for good
 	PinSnapshot     // pg_export_snapshot: until the transaction ends
 	PinLargeObject  // an open large object descriptor: until the transaction ends
+	PinState        // a parameter was set whose name or value cannot be read here: until DISCARD ALL
 
 	// AdvisoryUnlockAll: pg_advisory_unlock_all() was called.
 	AdvisoryUnlockAll
@@ -133,7 +134,8 @@ const (
 )
 
 // Pins is the set of all pinning flags.
-const Pins = PinTempTable | PinAdvisoryLock | PinListen | PinHoldCursor | PinLoad | PinSeed | PinSnapshot | PinLargeObject
+const Pins = PinTempTable | PinAdvisoryLock | PinListen | PinHoldCursor | PinLoad | PinSeed | PinSnapshot |
+	PinLargeObject | PinState
 
 // Has reports whether any of the given flags is set.
 func (f Flags) Has(any Flags) bool { return f&any != 0 }
@@ -156,21 +158,4 @@ type Verdict struct {
 	Statements int32 // empty ones do not count
 	Name       Span  // raw, with its quotes; see AppendName
 	Value      Span  // raw, may be a list; see AppendValue
-}
-
-// AppendName appends the statement's name as PostgreSQL would see it: unquoted, folded to lower case unless quoted,
-// parts joined by dots. It allocates only if dst must grow.
-func (v Verdict) AppendName(dst, sql []byte) []byte { return appendIdentifier(dst, v.Name.In(sql)) }
-
-// NameIs reports whether the statement's name, normalised, is lower (given in lower case). It does not allocate.
-// Names of parameters are case-insensitive even when quoted.
-func (v Verdict) NameIs(sql []byte, lower string) bool {
-	var buf [128]byte
-	return equalFold(v.AppendName(buf[:0], sql), lower)
-}
-
-// AppendValue appends a SET value as set_config takes it: literals unquoted, identifiers unquoted and joined as
-// PostgreSQL's flatten_set_variable_args does. ok is false if it is not a plain value (an expression, INTERVAL ...).
-func (v Verdict) AppendValue(dst, sql []byte, opts Options) (value []byte, ok bool) {
-	return appendSetValue(dst, v.Value.In(sql), opts)
 }

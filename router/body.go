@@ -1,0 +1,298 @@
+package router
+
+// bodyMode says what a body may be.
+type bodyMode uint8
+
+const (
+	bodyQuery         bodyMode = iota // a query up to the end of the statement
+	bodyParenthesised                 // a query up to the parenthesis that closes it
+	bodyWrite                         // INSERT, UPDATE, DELETE, MERGE, arguments: only flags matter
+	bodyDefinition                    // DDL and the rest: only pins matter
+)
+
+// chain is a dotted name under the eye and what stood before it.
+type chain struct {
+	context Token // the token before the first part
+	schema  Token // the first part, when there are several
+	last    Token
+	parts   int
+}
+
+// body scans the rest of a statement from tok on. It reports whether this is surely free of effects and answers the
+// same on every node: no keyword that writes, no call of a function that is not known to be harmless, no view that
+// belongs to one node. Flags and pins are noted on the way.
+func (c *classifier) body(mode bodyMode) (pure bool) {
+	pure = true
+	depth, distinctOn := c.depth, false
+	c.depth = 0
+	var name chain
+	for ; ; c.next() {
+		switch c.tok.Kind {
+		case TokenEnd:
+			return pure
+		case TokenBad:
+			return false
+		case TokenWord, TokenQuoted:
+			name = c.extend(name)
+			if c.tok.Kind == TokenWord {
+				distinctOn = distinctOn || c.word("on") && equalFold(c.text(c.prev), "distinct")
+				pure = c.bodyWord(mode) && pure
+			} else {
+				pure = !isNodeLocalRelation(c.inner(c.tok)) && pure
+			}
+		case TokenPunct:
+			switch c.sql[c.tok.Start] {
+			case '(':
+				depth++
+				if name.parts > 0 && c.prev == name.last {
+					pure = c.call(name, mode, distinctOn) && pure
+				} else if c.prev.Kind == TokenPunct && c.sql[c.prev.Start] == '.' {
+					pure = false
+				}
+			case ')':
+				if depth--; depth < 0 && mode == bodyParenthesised {
+					return pure
+				}
+			case ';':
+				if depth <= 0 {
+					return pure
+				}
+			}
+		}
+	}
+}
+
+// extend adds the token to the dotted name, or begins a new one.
+func (c *classifier) extend(name chain) chain {
+	if c.prev.Kind == TokenPunct && c.sql[c.prev.Start] == '.' && name.parts > 0 {
+		if name.parts == 1 {
+			name.schema = name.last
+		}
+		name.parts++
+		name.last = c.tok
+		return name
+	}
+	return chain{context: c.prev, last: c.tok, parts: 1}
+}
+
+// inner returns the text between the quotes of a quoted identifier.
+func (c *classifier) inner(t Token) []byte {
+	text := c.text(t)
+	if text[0] != '"' { // U&"..." may hold anything
+		return text
+	}
+	return text[1 : len(text)-1]
+}
+
+// bodyWord looks at a word of a body and reports whether a read may hold it.
+func (c *classifier) bodyWord(mode bodyMode) bool {
+	text := c.text(c.tok)
+	if len(text) < 4 {
+		return true
+	}
+	switch text[0] | 0x20 {
+	case 'i':
+		return !equalFold(text, "insert") && !equalFold(text, "into")
+	case 'u':
+		return !equalFold(text, "update")
+	case 'd':
+		return !equalFold(text, "delete")
+	case 'm':
+		return !equalFold(text, "merge")
+	case 's':
+		return !equalFold(text, "share") || !equalFold(c.text(c.prev), "for") && !equalFold(c.text(c.prev), "key")
+	case 't':
+		if c.v.Command == CommandSelect && (equalFold(text, "temp") || equalFold(text, "temporary")) &&
+			(equalFold(c.text(c.prev), "into") || equalFold(c.text(c.prev), "local")) {
+			c.v.Flags |= PinTempTable | State
+		}
+	case 'p':
+		word := c.folded(c.tok)
+		if mode == bodyDefinition && equalFold(word, "pg_temp") {
+			c.v.Flags |= PinTempTable | State
+		}
+		if isNodeLocalRelation(word) {
+			c.v.Flags |= NodeLocal
+			return false
+		}
+	}
+	return true
+}
+
+// call looks at name( and reports whether a read may hold it.
+func (c *classifier) call(name chain, mode bodyMode, distinctOn bool) bool {
+	class := c.classOfCall(name)
+	switch class {
+	case funcPure, funcSyntax:
+		return true
+	case funcWhere:
+		c.v.Flags |= NodeLocal
+		return true
+	case funcNodeLocal:
+		c.v.Flags |= NodeLocal
+	case funcAdvisory:
+		c.v.Flags |= PinAdvisoryLock | State
+	case funcAdvisoryAll:
+		c.v.Flags |= AdvisoryUnlockAll | State
+	case funcSequence:
+		c.v.Flags |= Sequence
+	case funcSeed:
+		c.v.Flags |= PinSeed | State
+	case funcSnapshot:
+		c.v.Flags |= PinSnapshot
+	case funcLargeObject:
+		c.v.Flags |= PinLargeObject
+	case funcSetConfig:
+		c.setConfigInside()
+	case funcCurrentSetting:
+		if c.sharedArgument() {
+			return true
+		}
+		c.v.Flags |= NodeLocal
+	case funcUnknown:
+		if c.columnList(name, distinctOn) {
+			return true
+		}
+		if mode != bodyDefinition {
+			c.v.Flags |= Opaque
+		}
+	}
+	return false
+}
+
+// classOfCall looks the called name up; only unqualified names and those of pg_catalog can be PostgreSQL's own.
+func (c *classifier) classOfCall(name chain) funcClass {
+	if name.parts > 2 || name.parts == 2 && !c.isCatalog(name.schema) {
+		return funcUnknown
+	}
+	if name.last.Kind == TokenQuoted {
+		class := classOf(c.inner(name.last))
+		if class == funcSyntax {
+			return funcUnknown // quoted, it is no keyword
+		}
+		return class
+	}
+	return classOf(c.folded(name.last))
+}
+
+func (c *classifier) isCatalog(t Token) bool {
+	if t.Kind == TokenQuoted {
+		return string(c.inner(t)) == "pg_catalog"
+	}
+	return equalFold(c.text(t), "pg_catalog")
+}
+
+// columnList reports whether name( opens the column list of an alias, a common table expression or a target, and calls
+// nothing: AS x(a), WITH x(a), ) x(a), INTO x(a). Only behind DISTINCT ON (...) may a call follow a parenthesis.
+func (c *classifier) columnList(name chain, distinctOn bool) bool {
+	before := c.text(name.context)
+	if name.context.Kind == TokenWord {
+		return equalFold(before, "as") || equalFold(before, "with") || equalFold(before, "recursive") ||
+			equalFold(before, "into")
+	}
+	return name.context.Kind == TokenPunct && before[0] == ')' && !distinctOn
+}
+
+// sharedArgument reports whether the literal behind current_setting( names a parameter that is the same everywhere.
+func (c *classifier) sharedArgument() bool {
+	lx := c.lx
+	arg := lx.Next()
+	var buf [64]byte
+	if text := c.text(arg); arg.Kind != TokenString || !plainLiteral(text, c.lx.opts) || len(text) > len(buf) {
+		return false
+	}
+	return sharedSetting(appendLiteral(buf[:0], c.text(arg)))
+}
+
+// setConfigAlone reads [pg_catalog.]set_config('name', 'value', true|false) [[AS] alias] as the whole select list. If
+// it is not that, nothing has been read.
+func (c *classifier) setConfigAlone() bool {
+	if !c.word("set_config") && !c.word("pg_catalog") {
+		return false
+	}
+	saved := *c
+	if c.accept("pg_catalog") && c.punct('.') {
+		c.next()
+	}
+	if !c.accept("set_config") || !c.punct('(') {
+		*c = saved
+		return false
+	}
+	name, value, local, ok := c.setConfigArguments()
+	if !ok {
+		*c = saved
+		return false
+	}
+	c.accept("as")
+	if !c.ended() {
+		c.next()
+	}
+	if !c.ended() {
+		*c = saved
+		return false
+	}
+	c.v.Name, c.v.Value = name, value
+	c.v.Command, c.v.Flags = CommandSet, State
+	if local {
+		c.v.Command, c.v.Flags = CommandSetLocal, LocalState
+	}
+	c.setSpecial()
+	return true
+}
+
+// setConfigArguments reads ('name', 'value', true|false) from the opening parenthesis and moves past the closing one.
+func (c *classifier) setConfigArguments() (name, value Span, local, ok bool) {
+	literal := func() Span {
+		c.next()
+		if c.tok.Kind != TokenString || !plainLiteral(c.text(c.tok), c.lx.opts) {
+			return Span{}
+		}
+		s := Span{c.tok.Start, c.tok.End}
+		c.next()
+		return s
+	}
+	if name = literal(); !name.Present() || !c.punct(',') {
+		return name, value, false, false
+	}
+	if value = literal(); !value.Present() || !c.punct(',') {
+		return name, value, false, false
+	}
+	c.next()
+	local = c.word("true")
+	if !local && !c.word("false") {
+		return name, value, false, false
+	}
+	c.next()
+	if !c.punct(')') {
+		return name, value, false, false
+	}
+	c.next()
+	return name, value, local, true
+}
+
+// setConfigInside notes a set_config( that is part of something larger: its last argument tells whether the change ends
+// with the transaction; if that is not a plain true, the change cannot be carried.
+func (c *classifier) setConfigInside() {
+	lx := c.lx
+	depth := 1
+	var last, beforeLast Token
+	for depth > 0 {
+		tok := lx.Next()
+		switch {
+		case tok.Kind == TokenEnd || tok.Kind == TokenBad:
+			depth = 0
+		case tok.Kind == TokenPunct && c.sql[tok.Start] == '(':
+			depth++
+		case tok.Kind == TokenPunct && c.sql[tok.Start] == ')':
+			depth--
+		}
+		if depth > 0 {
+			beforeLast, last = last, tok
+		}
+	}
+	if last.Kind == TokenWord && equalFold(c.text(last), "true") && string(c.text(beforeLast)) == "," {
+		c.v.Flags |= LocalState
+		return
+	}
+	c.v.Flags |= State | PinState
+}

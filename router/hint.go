@@ -1,0 +1,67 @@
+package router
+
+// hintWord opens a comment that is meant for walgate.
+const hintWord = "walgate:"
+
+// readHint reads /* walgate: target=replica consistency=eventual */ at the beginning of sql. Unknown keys and values
+// are ignored, other comments before it too.
+func readHint(sql []byte) (hint Hint) {
+	lx := NewLexer(sql, Options{})
+	for lx.pos < len(sql) {
+		at := lx.pos
+		switch c := sql[at]; {
+		case byteClass[c]&byteSpace != 0:
+			lx.pos++
+		case c == '-' && lx.peek(1) == '-':
+			lx.lineComment()
+		case c == '/' && lx.peek(1) == '*':
+			if !lx.blockComment() {
+				return hint
+			}
+			if h, ok := parseHint(sql[at+2 : lx.pos-2]); ok {
+				return h
+			}
+		default:
+			return hint
+		}
+	}
+	return hint
+}
+
+func parseHint(comment []byte) (hint Hint, ok bool) {
+	word, rest := cutWord(comment)
+	if !equalFold(word, hintWord) {
+		return hint, false
+	}
+	for {
+		if word, rest = cutWord(rest); len(word) == 0 {
+			return hint, true
+		}
+		for i, c := range word {
+			if c != '=' {
+				continue
+			}
+			switch key := word[:i]; {
+			case equalFold(key, "target"):
+				hint.Target = targetOf(word[i+1:])
+			case equalFold(key, "consistency"):
+				hint.Level = levelOf(word[i+1:])
+			}
+			break
+		}
+	}
+}
+
+// cutWord returns the first run of bytes that are neither white space nor commas, and what follows it.
+func cutWord(text []byte) (word, rest []byte) {
+	blank := func(c byte) bool { return byteClass[c]&byteSpace != 0 || c == ',' }
+	start := 0
+	for start < len(text) && blank(text[start]) {
+		start++
+	}
+	end := start
+	for end < len(text) && !blank(text[end]) {
+		end++
+	}
+	return text[start:end], text[end:]
+}
