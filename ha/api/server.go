@@ -1,0 +1,214 @@
+package api
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/walgate/walgate/ha"
+	"github.com/walgate/walgate/ha/store"
+	"github.com/walgate/walgate/replication"
+)
+
+// Config says how a Server listens and what it allows. Nothing is defaulted here.
+type Config struct {
+	Cluster string
+	Node    replication.NodeID // empty in a process without a PostgreSQL of its own
+	Listen  string             // host:port
+	TLS     *tls.Config        // nil: clear text
+	Token   string             // of unsafe verbs; empty: they work on a loopback listener only
+	Version string             // of walgate
+
+	MinTTL time.Duration // least ttl that the other times of this process allow
+	// SwitchoverMaxLag is how far, in bytes, a candidate may be behind when a switchover begins.
+	SwitchoverMaxLag int64
+	DrainTimeout     time.Duration // see ha.Handoff
+	HandoffTimeout   time.Duration
+	// EndWait is how long a verb waits, after HandoffTimeout, for the state that it is to bring about.
+	EndWait time.Duration
+}
+
+// Records is the part of the store that verbs need; *store.Store is one.
+type Records interface {
+	Read(ctx context.Context) (store.Snapshot, error)
+	PutRecord(ctx context.Context, prevRev int64, record ha.Record) (rev int64, err error)
+}
+
+// Local is the node of this process. Its methods answer when the work is done, or refuse it.
+type Local interface {
+	// Restart stops PostgreSQL and starts it again.
+	Restart(ctx context.Context) error
+	// Reload applies the configuration that can be applied live.
+	Reload(ctx context.Context) error
+	// Reinitialize sets the data directory aside and clones it anew.
+	Reinitialize(ctx context.Context) error
+	// ServerVersion is server_version_num of the PostgreSQL; 0 when not known.
+	ServerVersion() int
+}
+
+// Deps are what a Server answers from.
+type Deps struct {
+	Snapshots *replication.Feed[store.Snapshot]
+	Board     *replication.Feed[replication.StatusBoard]
+	Gate      *replication.Gate
+	Clock     func() replication.Instant // CLOCK_BOOTTIME
+	StoreErr  func() error               // why the newest read of the store gave nothing; nil when it did
+	Records   Records
+	Local     Local // nil in a process without a PostgreSQL of its own
+	Registry  *prometheus.Registry
+	Log       *slog.Logger
+}
+
+// Server is the REST API of one process. It is safe for concurrent use.
+type Server struct {
+	cfg     Config
+	deps    Deps
+	handler http.Handler
+}
+
+// The bounds of a request.
+const (
+	maxBody        = 64 << 10
+	maxHeader      = 16 << 10
+	headerTimeout  = 5 * time.Second
+	idleTimeout    = 2 * time.Minute
+	shutdownWait   = 2 * time.Second
+	bodyReadTimout = 10 * time.Second
+)
+
+// New checks the configuration and registers the metrics of the cluster; nothing listens before Run.
+func New(cfg Config, deps Deps) (*Server, error) {
+	switch {
+	case cfg.Listen == "" || cfg.Cluster == "":
+		return nil, errors.New("api: listen and cluster must be set")
+	case cfg.DrainTimeout <= 0 || cfg.HandoffTimeout <= 0 || cfg.EndWait <= 0 || cfg.SwitchoverMaxLag <= 0:
+		return nil, errors.New("api: the limits of a switchover must be positive")
+	case deps.Snapshots == nil || deps.Board == nil || deps.Gate == nil || deps.Clock == nil || deps.StoreErr == nil ||
+		deps.Records == nil || deps.Registry == nil || deps.Log == nil:
+		return nil, errors.New("api: a dependency is nil")
+	}
+	s := &Server{cfg: cfg, deps: deps}
+	if err := deps.Registry.Register(collector{s}); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	s.handler = s.routes()
+	return s, nil
+}
+
+// Handler serves the API.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// Listen opens the listener, so that a port in use is known before anything else is started.
+func (s *Server) Listen(ctx context.Context) (net.Listener, error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen for the API: %w", err)
+	}
+	return listener, nil
+}
+
+// Run serves on the listener until ctx ends, then gives open requests a short time. It returns nil after such an end.
+func (s *Server) Run(ctx context.Context, listener net.Listener) error {
+	server := &http.Server{
+		Handler: s.handler, TLSConfig: s.cfg.TLS, MaxHeaderBytes: maxHeader,
+		ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyReadTimout, IdleTimeout: idleTimeout,
+		WriteTimeout: s.cfg.HandoffTimeout + s.cfg.EndWait + 2*time.Second + bodyReadTimout,
+		BaseContext:  func(net.Listener) context.Context { return ctx },
+		ErrorLog:     slog.NewLogLogger(s.deps.Log.Handler(), slog.LevelDebug),
+	}
+	served := make(chan error, 1)
+	go func() { // ends with Shutdown or Close below
+		if s.cfg.TLS != nil {
+			served <- server.ServeTLS(listener, "", "")
+			return
+		}
+		served <- server.Serve(listener)
+	}()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve the API: %w", err)
+	case <-ctx.Done():
+	}
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWait)
+	defer cancel()
+	if err := server.Shutdown(ending); err != nil {
+		_ = server.Close() // what is still open is cut
+	}
+	<-served
+	return nil
+}
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	s.patroniRoutes(mux)
+	mux.HandleFunc("GET /v1/cluster", s.getCluster)
+	mux.HandleFunc("GET /v1/history", s.getHistory)
+	mux.HandleFunc("GET /v1/config", s.getSettings)
+	mux.HandleFunc("PATCH /v1/config", s.unsafe(s.patchSettings))
+	mux.HandleFunc("POST /v1/switchover", s.unsafe(s.postSwitchover))
+	mux.HandleFunc("POST /v1/failover", s.unsafe(s.postFailover))
+	mux.HandleFunc("POST /v1/pause", s.unsafe(s.postPause(true)))
+	mux.HandleFunc("POST /v1/resume", s.unsafe(s.postPause(false)))
+	mux.HandleFunc("POST /v1/restart", s.unsafe(s.localVerb("restarted", Local.Restart)))
+	mux.HandleFunc("POST /v1/reload", s.unsafe(s.localVerb("reloaded", Local.Reload)))
+	mux.HandleFunc("POST /v1/reinitialize", s.unsafe(s.localVerb("reinitialized", Local.Reinitialize)))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.deps.Registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	mux.HandleFunc("GET /ui", serveDashboard)
+	return mux
+}
+
+// Describe is the state of the cluster as this process knows it.
+func (s *Server) Describe() Cluster {
+	c := Describe(s.cfg.Cluster, s.deps.Snapshots.Load(), s.deps.Board.Load())
+	if err := s.deps.StoreErr(); err != nil {
+		c.StoreError = err.Error()
+	}
+	return c
+}
+
+func (s *Server) getCluster(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, s.Describe())
+}
+
+func (s *Server) getHistory(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, events(s.deps.Snapshots.Load()))
+}
+
+// Problem is the body of an answer that is not a success.
+type Problem struct {
+	Error string `json:"error"`
+	Hint  string `json:"hint,omitempty"`
+}
+
+func writeJSON(w http.ResponseWriter, status int, body any) {
+	content, err := json.Marshal(body)
+	if err != nil {
+		panic("a body of the API does not marshal: " + err.Error())
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(content, '\n')) // a client that has gone is its own problem
+}
+
+func writeProblem(w http.ResponseWriter, status int, problem Problem) { writeJSON(w, status, problem) }
+
+// readBody decodes a small JSON body; an empty one leaves into as it is.
+func readBody(w http.ResponseWriter, r *http.Request, into any) error {
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	decoder.DisallowUnknownFields()
+	err := decoder.Decode(into)
+	if err != nil && r.ContentLength != 0 {
+		return fmt.Errorf("read body: %w", err)
+	}
+	return nil
+}
