@@ -30,6 +30,7 @@ type Status struct {
 	Role Role
 	// Reachable is false when the last question was not answered; positions are then the last known ones.
 	Reachable bool
+	AskedAt   Instant // when the question was sent, on the asker's clock; positions are at least that new
 	At        Instant // when the answer arrived, on the asker's clock
 	// Incarnation is pg_postmaster_start_time in microseconds: positions of different incarnations do not compare.
 	Incarnation int64

@@ -2,24 +2,32 @@ package router
 
 import "github.com/walgate/walgate/replication"
 
-// Consistency is what one session must be able to see. The zero Consistency has seen nothing. It is a value of the
-// session and not safe for concurrent use. Instants are this machine's.
+// Consistency is what one session must be able to see at LevelSession: its own writes, and never less than before. The
+// zero Consistency has seen nothing. It belongs to its session and is not safe for concurrent use. Instants are this
+// machine's.
+//
+// A turn on the primary only marks the session; a flush position of the primary that was asked for after the mark
+// covers everything the session wrote or read there, and everything any standby can have shown it before. Reads on a
+// standby make the session stick to it; another standby must have replayed what the first one had after that read.
 type Consistency struct {
 	touched replication.Instant // end of the last turn on the primary that no sample has covered yet; 0: none
 	epoch   replication.Epoch   // to which token belongs
-	token   replication.LSN     // what a standby must have replayed
+	token   replication.LSN     // what a standby must have replayed; 0: nothing
 	sticky  replication.NodeID  // the standby of the last read; empty: none since the last turn on the primary
 	life    int64               // its incarnation
-	seen    replication.LSN     // what it was known to have replayed at that read
 	readAt  replication.Instant // when that read ended
 }
 
-// Requirement is what a standby must satisfy to serve a read; Pick applies it.
+// anySample marks a session that any sample of the view's epoch satisfies.
+const anySample replication.Instant = 1
+
+// Requirement is what a standby must satisfy to serve a read; Pick applies it. The zero Requirement asks for nothing.
 type Requirement struct {
 	// PrimaryOnly: no standby can be proved fresh enough now; Why says why.
 	PrimaryOnly bool
 	Why         string
-	// Lost: the session saw something past the fork of the new timeline: an acknowledged write was lost.
+	// Lost: the session had seen positions past the fork of the new timeline, so that something acknowledged may have
+	// been lost. It is told once.
 	Lost bool
 	// Token must have been replayed by any standby.
 	Token replication.LSN
@@ -33,12 +41,72 @@ type Requirement struct {
 }
 
 // Touched notes that a turn on the primary ended at now, whether it wrote or read.
-func (c *Consistency) Touched(now replication.Instant) {}
+func (c *Consistency) Touched(now replication.Instant) {
+	c.touched, c.sticky = now, ""
+}
 
 // ReadFrom notes that a read on the standby with that status (as the board showed it when it was chosen) ended at now.
-func (c *Consistency) ReadFrom(status replication.Status, now replication.Instant) {}
+func (c *Consistency) ReadFrom(status replication.Status, now replication.Instant) {
+	c.sticky, c.life, c.readAt = status.Node, status.Incarnation, now
+}
 
-// Require returns what a read that arrived at arrival needs at the given level.
+// Require returns what a read that arrived at arrival needs at the given level; LevelUnset counts as LevelSession.
 func (c *Consistency) Require(level Level, arrival replication.Instant, view *replication.View, board *replication.StatusBoard) Requirement {
-	return Requirement{PrimaryOnly: true, Why: "not built"}
+	switch level {
+	case LevelEventual:
+		return Requirement{}
+	case LevelBounded:
+		return Requirement{Bounded: true}
+	case LevelStrong:
+		if !covers(view, board, arrival) {
+			return Requirement{PrimaryOnly: true, Why: "no flush position of the primary was sampled after the read arrived"}
+		}
+		return Requirement{Bounded: true, Token: board.Primary.Flush}
+	}
+	lost := c.cross(view)
+	if c.touched != 0 {
+		if !covers(view, board, c.touched) {
+			return Requirement{PrimaryOnly: true, Lost: lost, Why: "no flush position was sampled after the session used the primary"}
+		}
+		c.touched, c.token, c.epoch = 0, board.Primary.Flush, view.Epoch
+	}
+	r := Requirement{Bounded: true, Lost: lost, Token: c.token}
+	if c.sticky == "" {
+		return r
+	}
+	r.Sticky, r.StickyLife = c.sticky, c.life
+	switch st := board.Status(c.sticky); {
+	case st.Incarnation == c.life && st.Replayed.Known() && !st.AskedAt.Before(c.readAt):
+		r.SwitchToken = st.Replayed
+	case covers(view, board, c.readAt):
+		r.SwitchToken = board.Primary.Flush // no standby has replayed what the primary had not flushed
+	default:
+		r.SwitchUnknown = true
+	}
+	return r
+}
+
+// cross carries the token into the view's epoch. At or before the fork of the next epoch it stays valid; otherwise a
+// sample of the new epoch is needed, which covers whatever survived.
+func (c *Consistency) cross(view *replication.View) (lost bool) {
+	if c.token == 0 || c.epoch == view.Epoch {
+		return false
+	}
+	next := view.Epoch == c.epoch+1 && view.Open
+	if next && c.token <= view.ForkLSN {
+		c.epoch = view.Epoch
+		return false
+	}
+	if !view.Open {
+		return false // the fork is not known yet; the token compares with the old timeline until then
+	}
+	c.token, c.epoch = 0, view.Epoch
+	c.touched = max(c.touched, anySample)
+	return next
+}
+
+// covers reports whether the board's sample belongs to the view's epoch and was asked for at or after the instant.
+func covers(view *replication.View, board *replication.StatusBoard, at replication.Instant) bool {
+	s := board.Primary
+	return s.Flush.Known() && s.Epoch == view.Epoch && !s.SentAt.Before(at)
 }

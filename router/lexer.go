@@ -160,9 +160,9 @@ func (l *Lexer) lineComment() {
 	}
 }
 
-// blockComment skips a comment, which may hold others.
+// blockComment skips a comment, which may hold others; it moves nowhere if the comment does not end.
 func (l *Lexer) blockComment() bool {
-	depth := 0
+	start, depth := l.pos, 0
 	for l.pos < len(l.sql) {
 		switch {
 		case l.sql[l.pos] == '/' && l.peek(1) == '*':
@@ -178,6 +178,7 @@ func (l *Lexer) blockComment() bool {
 			l.pos++
 		}
 	}
+	l.pos = start
 	return false
 }
 

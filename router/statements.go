@@ -252,7 +252,7 @@ func (c *classifier) explain() {
 
 // copy reads COPY { table [(columns)] | (query) } { FROM | TO } { STDIN | STDOUT | 'file' | PROGRAM 'command' } ...
 func (c *classifier) copy() {
-	pure := true
+	var pure bool
 	if c.punct('(') {
 		c.next()
 		pure = c.body(bodyParenthesised)
