@@ -81,12 +81,15 @@ func (f *Fake) Store(cluster string, fault func(Request) Fault) *Store {
 // Settle waits until every delayed request has arrived.
 func (f *Fake) Settle() { f.late.Wait() }
 
-// SetRaw writes bytes under a full key, for tests of damaged stores.
+// SetRaw writes bytes under a full key, for tests of damaged stores; nil removes it.
 func (f *Fake) SetRaw(key string, value []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.rev++
 	f.keys[key] = fakeKey{item: item{key: key, value: value, rev: f.rev}}
+	if value == nil {
+		delete(f.keys, key)
+	}
 	f.announce(key)
 }
 
@@ -250,8 +253,9 @@ func (k *fakeKV) send(ctx context.Context, req Request, do func() error) error {
 	}
 }
 
-func (k *fakeKV) grant(ctx context.Context, ttl time.Duration) (id Lease, err error) {
-	err = k.send(ctx, Request{Op: "lease"}, func() error {
+func (k *fakeKV) grant(ctx context.Context, ttl time.Duration) (Lease, error) {
+	var id Lease
+	err := k.send(ctx, Request{Op: "lease"}, func() error {
 		f := k.fake
 		f.mu.Lock()
 		defer f.mu.Unlock()
