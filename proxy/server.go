@@ -2,17 +2,50 @@ package proxy
 
 import (
 	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
 
+	"github.com/walgate/walgate/proxy/auth"
+	"github.com/walgate/walgate/proxy/netdriver"
+	"github.com/walgate/walgate/proxy/pool"
 	"github.com/walgate/walgate/proxy/session"
 	"github.com/walgate/walgate/replication"
+	"github.com/walgate/walgate/replication/boottime"
+	"github.com/walgate/walgate/router"
 )
 
 // Server is a proxy. It is safe for concurrent use.
 type Server struct {
-	cfg    Config
-	deps   Deps
-	report replication.Feed[DrainReport]
+	cfg  Config
+	deps Deps
+	log  *slog.Logger
+
+	view     atomic.Pointer[replication.View] // what sessions see
+	broker   *broker
+	door     *door
+	sessions *registry
+	pools    *pool.Set
+	driver   *netdriver.Driver
+	metrics  *metrics
+
+	report  replication.Feed[DrainReport]
+	changed chan struct{} // a turn on the primary ended while it is drained; never closed
+	clients sync.WaitGroup
+	addrs   replication.Feed[[]net.Addr]
 }
+
+// The driver's buffers, in bytes. They bound what one direction of one busy session can hold: buffer + high water + one
+// flusher's chunk.
+const (
+	readBuffer = 32 << 10
+	highWater  = 64 << 10
+)
 
 // New checks the configuration; nothing listens before Run.
 func New(cfg Config, deps Deps) (*Server, error) {
@@ -22,25 +55,190 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if err := deps.validate(); err != nil {
 		return nil, err
 	}
-	return &Server{cfg: cfg, deps: deps}, nil
+	if len(cfg.MockSecret) == 0 {
+		cfg.MockSecret = make([]byte, 32)
+		rand.Read(cfg.MockSecret) // never fails
+	}
+	s := &Server{
+		cfg: cfg, deps: deps, log: deps.Logger.With("proxy", cfg.ID),
+		sessions: &registry{entries: map[uint32]*member{}}, changed: make(chan struct{}, 1),
+	}
+	s.view.Store(&replication.View{})
+	s.broker = &broker{
+		gate: deps.Gate, now: boottime.Now, maxHeld: cfg.MaxHeld, maxBytes: cfg.MaxHeldBytes,
+		limits: router.Limits{MaxLagBytes: cfg.MaxLagBytes, MaxLag: cfg.MaxLag, MaxAge: cfg.MaxStatusAge},
+		held:   map[*pool.Ticket]struct{}{},
+	}
+	s.broker.state.Store(&state{})
+	s.broker.board.Store(&replication.StatusBoard{})
+	s.door = &door{
+		broker: s.broker, sessions: s.sessions, modes: cfg.PoolModes, internal: cfg.AllowInternal, max: cfg.MaxVerifiers,
+		keys: map[string]auth.Keys{}, parameters: map[login][]session.Parameter{},
+	}
+	s.metrics = newMetrics(s)
+	if err := s.build(); err != nil {
+		return nil, err
+	}
+	if err := deps.Registry.Register(s.metrics); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	return s, nil
+}
+
+// build makes the parts that know each other.
+func (s *Server) build() error {
+	directory, err := auth.NewDirectory(auth.Config{
+		Refresh: s.cfg.VerifierRefresh, LookupTimeout: s.cfg.ConnectTimeout, MaxEntries: s.cfg.MaxVerifiers,
+		MaxConcurrent: s.cfg.MaxConcurrentLog, MockSecret: s.cfg.MockSecret, Iterations: s.cfg.SCRAMIterations,
+	}, &auth.ClusterLookup{
+		View: s.deps.View, User: s.cfg.MonitorUser, Password: s.cfg.MonitorPassword, Database: s.cfg.MonitorDatabase,
+	}, boottime.Now)
+	if err != nil {
+		return err
+	}
+	s.driver, err = netdriver.New(netdriver.Config{
+		ReadBuffer: readBuffer, HighWater: highWater, LoginTimeout: s.cfg.LoginTimeout, Linger: s.cfg.DrainLinger,
+		Now: boottime.Now,
+	}, s.broker, s.door, directory, s.log, netdriver.Hooks{Error: s.metrics.failed, Turned: s.turned})
+	if err != nil {
+		return err
+	}
+	s.pools, err = pool.New(pool.Config{
+		Max: s.cfg.PoolMax, IdleTimeout: s.cfg.PoolIdleTimeout, Lifetime: s.cfg.PoolLifetime,
+		ConnectTimeout: s.cfg.ConnectTimeout, Backoff: s.cfg.ConnectBackoff, MaxStatements: s.cfg.MaxPrepared,
+		Now: boottime.Now, Secret: s.door.secret, LoggedIn: s.door.loggedIn, Open: s.driver.Open,
+		Reroute: s.broker.reroute, Changed: s.turned,
+		Failed: func(key pool.Key, err error) {
+			s.metrics.unopened.WithLabelValues(string(key.Node)).Inc()
+			s.door.refused(key, err)
+		},
+	}, s.log)
+	s.broker.set = s.pools
+	return err
+}
+
+// turned wakes follow to report how far the drain is.
+func (s *Server) turned() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
 }
 
 // Run listens and serves until ctx ends, then shuts down within Config.ShutdownGrace. It returns nil after such an end.
-func (s *Server) Run(ctx context.Context) error { return nil }
+func (s *Server) Run(ctx context.Context) error {
+	listeners, err := s.listen(ctx)
+	if err != nil {
+		return err
+	}
+	// What serves the last sessions must outlive ctx; each is ended below, in order.
+	background, endBackground := context.WithCancel(context.WithoutCancel(ctx))
+	defer endBackground()
+	logins, endLogins := context.WithCancel(background)
+	defer endLogins()
+	var own, accepting sync.WaitGroup
+	own.Go(func() { s.pools.Run(background) })
+	own.Go(func() { s.follow(background) })
+	for i, l := range listeners {
+		cfg := s.sessionConfig(s.cfg.Listeners[i].Target)
+		accepting.Go(func() { s.accept(logins, l, cfg) })
+	}
+	<-ctx.Done()
+	for _, l := range listeners {
+		_ = l.Close() // nothing can be done about an error
+	}
+	accepting.Wait()
+	s.shutdown(endLogins)
+	endBackground()
+	own.Wait()
+	return nil
+}
 
-// Report returns the newest drain report.
-func (s *Server) Report() DrainReport { return s.report.Load() }
+func (s *Server) listen(ctx context.Context) ([]net.Listener, error) {
+	listen := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3,
+	}}
+	var listeners []net.Listener
+	var addrs []net.Addr
+	for _, l := range s.cfg.Listeners {
+		listener, err := listen.Listen(ctx, l.Network, l.Address)
+		if err != nil {
+			for _, open := range listeners {
+				_ = open.Close() // the first error is the one that tells
+			}
+			return nil, fmt.Errorf("listen on %s: %w", l.Address, err)
+		}
+		listeners = append(listeners, listener)
+		addrs = append(addrs, listener.Addr())
+	}
+	s.addrs.Publish(addrs)
+	return listeners, nil
+}
 
-// Reports is the feed of drain reports; a report is published when the view changes, and while draining when OpenTx
-// changes.
-func (s *Server) Reports() *replication.Feed[DrainReport] { return &s.report }
+// Addrs waits until the Server listens and returns the addresses of Config.Listeners in their order.
+func (s *Server) Addrs(ctx context.Context) ([]net.Addr, error) {
+	return s.addrs.Wait(ctx, func(a []net.Addr) bool { return a != nil })
+}
+
+func (s *Server) sessionConfig(target router.Target) *session.Config {
+	return &session.Config{
+		Gate: s.deps.Gate, View: &s.view, Target: target, Level: s.cfg.Level, HoldTimeout: s.cfg.HoldTimeout,
+		GateRecheck: s.cfg.GateRecheck, MaxCollected: s.cfg.MaxCollected, MaxHeldReply: s.cfg.MaxHeldReply,
+		MaxSettings: s.cfg.MaxSettings, MaxPrepared: s.cfg.MaxClientPrepared,
+	}
+}
+
+// shutdown ends the sessions: first those without a transaction, after the grace all.
+func (s *Server) shutdown(endLogins context.CancelFunc) {
+	failure := session.Failure{
+		SQLSTATE: "57P01", Message: "terminating connection because the proxy is shutting down",
+		Hint: "Connect again, to another proxy if there is one.",
+	}
+	endLogins()
+	for _, c := range s.sessions.clients() {
+		c.Shutdown(failure)
+	}
+	done := make(chan struct{})
+	var waiter sync.WaitGroup
+	waiter.Go(func() { // ends with the last client, which Kill below guarantees
+		s.clients.Wait()
+		close(done)
+	})
+	grace := time.NewTimer(s.cfg.ShutdownGrace)
+	defer grace.Stop()
+	select {
+	case <-done:
+	case <-grace.C:
+		for _, c := range s.sessions.clients() {
+			c.Kill(failure)
+		}
+	}
+	waiter.Wait()
+}
 
 // SessionInfo is one row of SHOW CLIENTS.
 type SessionInfo struct {
-	ID     uint32
+	ID     uint32 // what the client knows as its process id
 	Client string // its address
 	session.Info
 }
 
 // Sessions returns a snapshot of all sessions, ordered by ID.
-func (s *Server) Sessions() []SessionInfo { return nil }
+func (s *Server) Sessions() []SessionInfo {
+	var all []SessionInfo
+	for _, c := range s.sessions.clients() {
+		all = append(all, SessionInfo{ID: c.ID, Client: c.RemoteAddr(), Info: c.Info()})
+	}
+	slices.SortFunc(all, func(a, b SessionInfo) int { return int(int64(a.ID) - int64(b.ID)) })
+	return all
+}
+
+// Pools returns the numbers of all pools, ordered by node, database and user.
+func (s *Server) Pools() []pool.Stats {
+	all := s.pools.Stats()
+	slices.SortFunc(all, func(a, b pool.Stats) int {
+		return slices.Compare([]string{string(a.Node), a.Database, a.User, a.Role.String()},
+			[]string{string(b.Node), b.Database, b.User, b.Role.String()})
+	})
+	return all
+}

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strconv"
@@ -157,4 +158,18 @@ func printable(text []byte) bool {
 		}
 	}
 	return len(text) > 0
+}
+
+// InitialResponse reads the body of a SASLInitialResponse: the mechanism's name, and the length and bytes of its first
+// message, which point into body.
+func InitialResponse(body []byte) ([]byte, error) {
+	name, rest, ok := bytes.Cut(body, []byte{0})
+	if !ok || string(name) != Mechanism || len(rest) < 4 {
+		return nil, fmt.Errorf("SASL mechanism: %w", ErrMalformed)
+	}
+	length := int64(int32(binary.BigEndian.Uint32(rest)))
+	if length != int64(len(rest)-4) {
+		return nil, fmt.Errorf("SASL initial response: %w", ErrMalformed)
+	}
+	return rest[4:], nil
 }

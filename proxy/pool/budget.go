@@ -246,7 +246,7 @@ func (b *Budget) connect() *Server {
 // on, within the hold timeout of their sessions.
 func (b *Budget) failed(err error) (again bool) {
 	var refusal *LoginError
-	lasting := errors.As(err, &refusal) && refusal.lasting()
+	lasting := errors.As(err, &refusal) && refusal.Lasting()
 	b.mu.Lock()
 	var turned []*Ticket
 	full := refusal != nil && refusal.SQLSTATE == "53300" && b.open > b.dialing

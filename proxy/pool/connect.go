@@ -29,8 +29,8 @@ type LoginError struct{ session.Failure }
 // Error returns the server's words.
 func (e *LoginError) Error() string { return e.Message + " (SQLSTATE " + e.SQLSTATE + ")" }
 
-// lasting reports whether the refusal is about this role or database, so that trying again would not help.
-func (e *LoginError) lasting() bool {
+// Lasting reports whether the refusal is about this role or database, so that trying again would not help.
+func (e *LoginError) Lasting() bool {
 	switch {
 	case strings.HasPrefix(e.SQLSTATE, "57P"), strings.HasPrefix(e.SQLSTATE, "53"), strings.HasPrefix(e.SQLSTATE, "08"),
 		strings.HasPrefix(e.SQLSTATE, "XX"), strings.HasPrefix(e.SQLSTATE, "58"):

@@ -25,6 +25,8 @@ type Config struct {
 	Now func() replication.Instant
 	// Secret returns what proves the role to a server.
 	Secret func(user string) auth.Secret
+	// LoggedIn is told what a server reported at its login, before any session could change it.
+	LoggedIn func(key Key, parameters []session.Parameter)
 	// Open prepares the driver's state of a new connection and returns what serves it: run is called in a goroutine of
 	// the Set and returns when the connection has ended.
 	Open func(s *Server) (run func())
@@ -59,7 +61,7 @@ func New(cfg Config, log *slog.Logger) (*Set, error) {
 	if cfg.IdleTimeout <= 0 || cfg.Lifetime <= 0 || cfg.ConnectTimeout <= 0 || cfg.Backoff <= 0 {
 		return nil, errors.New("pool: every duration must be positive")
 	}
-	if cfg.Now == nil || cfg.Secret == nil || cfg.Open == nil || cfg.Reroute == nil || cfg.Changed == nil || cfg.Failed == nil {
+	if cfg.Now == nil || cfg.Secret == nil || cfg.LoggedIn == nil || cfg.Open == nil || cfg.Reroute == nil || cfg.Changed == nil || cfg.Failed == nil {
 		return nil, errors.New("pool: a function is nil")
 	}
 	return &Set{
@@ -296,6 +298,7 @@ func (s *Set) open(b *Budget) (*Server, error) {
 	}
 	facts := session.NewServerFacts(s.nextID.Add(1), b.key.Node, b.role, b.epoch, l.parameters, s.cfg.MaxStatements)
 	facts.ProcessID, facts.Secret = l.processID, l.secret
+	s.cfg.LoggedIn(b.key, l.parameters)
 	return &Server{Facts: facts, Conn: l.conn, Address: b.at, budget: b, born: s.now(), state: serverGone}, nil
 }
 

@@ -1,0 +1,52 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/walgate/walgate/proxy/netdriver"
+	"github.com/walgate/walgate/proxy/session"
+	"github.com/walgate/walgate/proxy/wire"
+)
+
+// accept serves one listener until it is closed.
+func (s *Server) accept(ctx context.Context, l net.Listener, cfg *session.Config) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			// Out of descriptors, most likely: whoever waits in the backlog is served once some are free.
+			s.log.Error("connection not accepted", "error", err)
+			select {
+			case <-time.After(50 * time.Millisecond):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		if s.sessions.count() >= s.cfg.MaxClients {
+			s.turnAway(conn)
+			continue
+		}
+		c := s.sessions.enter(func(id uint32) *netdriver.Client { return s.driver.NewClient(conn, id, cfg) })
+		s.clients.Go(func() { // ends with the connection
+			defer s.sessions.leave(c.ID)
+			c.Run(ctx)
+		})
+	}
+}
+
+// turnAway tells a client that there are too many. The client's own startup packet is still unread, so the message may
+// be lost to a reset; it must not cost us a goroutine to do better.
+func (s *Server) turnAway(conn net.Conn) {
+	s.metrics.failed([]byte("53300"))
+	message := wire.AppendErrorResponse(nil, wire.ErrorFields{
+		Severity: "FATAL", Code: "53300", Message: "sorry, too many clients already", Hint: "The limit is proxy.max_clients.",
+	})
+	_ = conn.SetDeadline(time.Now().Add(time.Millisecond))
+	_, _ = conn.Write(message) // into an empty socket buffer
+	_ = conn.Close()
+}

@@ -1,0 +1,195 @@
+package proxy
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/walgate/walgate/proxy/pool"
+	"github.com/walgate/walgate/proxy/session"
+	"github.com/walgate/walgate/replication"
+	"github.com/walgate/walgate/router"
+)
+
+// broker finds a server for each session that needs one: it chooses the node (router.Pick), borrows from the pools, and
+// holds who can't be served until the view, the board or the gate changes. It implements netdriver.Servers.
+type broker struct {
+	set      *pool.Set
+	gate     *replication.Gate
+	now      func() replication.Instant
+	limits   router.Limits
+	maxHeld  int
+	maxBytes int64
+
+	state atomic.Pointer[state]
+	board atomic.Pointer[replication.StatusBoard]
+	seed  atomic.Uint32
+
+	mu        sync.Mutex
+	rounds    uint64 // +1 whenever the held are taken: who has chosen before that must choose again
+	held      map[*pool.Ticket]struct{}
+	heldBytes int64
+	refused   int64 // sessions turned away because too many were held
+}
+
+// state is a view with what belongs to it.
+type state struct {
+	view  replication.View
+	loads []*atomic.Int32 // servers in use, in the order of view.Members
+}
+
+// maxLoads bounds the members whose load is looked at.
+const maxLoads = 16
+
+// Request implements netdriver.Servers.
+func (b *broker) Request(t *pool.Ticket) (*pool.Server, *session.Failure) {
+	for {
+		b.mu.Lock()
+		round := b.rounds
+		b.mu.Unlock()
+		st := b.state.Load()
+		if choice := b.pick(st, t); choice.Node != "" {
+			if server, ok := b.set.Acquire(choice.Node, choice.Role, st.view.Epoch, t); ok {
+				return server, nil
+			}
+		}
+		if again, failure := b.hold(t, round); !again {
+			return nil, failure
+		}
+	}
+}
+
+// pick chooses the node; no node means that the ticket must be held.
+func (b *broker) pick(st *state, t *pool.Ticket) router.Choice {
+	board, now := b.board.Load(), b.now()
+	var loads [maxLoads]int32
+	in := router.Input{
+		View: &st.view, Board: board, Now: now, Kind: t.Need.Kind, Target: t.Need.Target, Limits: b.limits,
+		Requirement: t.Need.Consistency.Require(t.Need.Level, t.Need.Arrival, &st.view, board),
+		Seed:        b.seed.Add(1),
+	}
+	if len(st.loads) <= maxLoads {
+		for i, load := range st.loads {
+			loads[i] = load.Load()
+		}
+		in.Load = loads[:len(st.loads)]
+	}
+	t.Status, t.Lost = replication.Status{}, in.Requirement.Lost
+	choice := router.Pick(in)
+	if choice.Role == replication.RoleStandby && choice.Node == t.Avoid {
+		in.Kind, in.Target = router.Write, router.TargetPrimary
+		choice = router.Pick(in)
+	}
+	switch choice.Role {
+	case replication.RoleStandby:
+		t.Status = board.Status(choice.Node)
+	case replication.RolePrimary:
+		if !st.view.Writable() || !b.gate.Allows(st.view.Epoch, now) {
+			return router.Choice{Why: "the primary may not be written to now"}
+		}
+	}
+	return choice
+}
+
+// hold keeps the ticket for the next round; again means that a round has passed since it was tried.
+func (b *broker) hold(t *pool.Ticket, round uint64) (again bool, failure *session.Failure) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case t.Withdrawn():
+		return false, &session.Failure{}
+	case b.rounds != round:
+		return true, nil
+	case len(b.held) >= b.maxHeld || b.heldBytes+t.Bytes > b.maxBytes:
+		b.refused++
+		return false, &session.Failure{
+			SQLSTATE: "53300", Message: "too many sessions wait for a primary",
+			Detail: fmt.Sprintf("%d sessions with %d bytes are held.", len(b.held), b.heldBytes),
+			Hint:   "Try again once the cluster has a primary; the limits are proxy.hold.max_sessions and max_bytes.",
+		}
+	}
+	b.held[t] = struct{}{}
+	b.heldBytes += t.Bytes
+	return false, nil
+}
+
+// Withdraw implements netdriver.Servers.
+func (b *broker) Withdraw(t *pool.Ticket) bool {
+	if t.Withdraw() {
+		return true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, ok := b.held[t]; !ok {
+		return false
+	}
+	delete(b.held, t)
+	b.heldBytes -= t.Bytes
+	return true
+}
+
+// GiveBack implements netdriver.Servers.
+func (b *broker) GiveBack(server *pool.Server, keep bool) *pool.Ticket {
+	if !keep {
+		b.set.Discard(server)
+		return nil
+	}
+	return b.set.Release(server)
+}
+
+// Cancel implements netdriver.Servers.
+func (b *broker) Cancel(server *pool.Server) { b.set.Cancel(server) }
+
+// reroute tries again for a ticket that waits, and tells its Waiter what came of it. Called without locks.
+func (b *broker) reroute(t *pool.Ticket) {
+	server, failure := b.Request(t)
+	switch {
+	case server != nil:
+		t.Waiter.Granted(t, server)
+	case failure != nil:
+		t.Waiter.Refused(t, *failure)
+	}
+}
+
+// apply makes the view the one in force: pools are fenced, and whoever waited in them waits for the next round.
+func (b *broker) apply(view replication.View) (homeless []*pool.Ticket) {
+	st := &state{view: view}
+	for _, m := range view.Members {
+		st.loads = append(st.loads, b.set.Load(m.Name))
+	}
+	b.state.Store(st)
+	return b.set.Apply(view)
+}
+
+// round lets all held sessions, and the homeless ones, try again in the order of their tickets.
+func (b *broker) round(homeless []*pool.Ticket) {
+	b.mu.Lock()
+	b.rounds++
+	all := homeless
+	for t := range b.held {
+		t.Avoid = ""
+		all = append(all, t)
+	}
+	clear(b.held)
+	b.heldBytes = 0
+	b.mu.Unlock()
+	slices.SortStableFunc(all, func(x, y *pool.Ticket) int { return int(x.Need.Ticket.Sub(y.Need.Ticket)) })
+	for _, t := range all {
+		b.reroute(t)
+	}
+}
+
+// heldNow counts the held sessions.
+func (b *broker) heldNow() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.held)
+}
+
+// refusedSoFar counts the sessions that were turned away because too many were held.
+func (b *broker) refusedSoFar() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.refused
+}

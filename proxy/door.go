@@ -1,0 +1,199 @@
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/walgate/walgate/proxy/auth"
+	"github.com/walgate/walgate/proxy/netdriver"
+	"github.com/walgate/walgate/proxy/pool"
+	"github.com/walgate/walgate/proxy/session"
+	"github.com/walgate/walgate/proxy/wire"
+	"github.com/walgate/walgate/router"
+)
+
+// internalPrefix begins the names of walgate's own roles.
+const internalPrefix = "walgate_"
+
+// login names a database and a user.
+type login struct{ database, user string }
+
+// door lets clients in: it knows the keys that their proofs revealed and what servers report at login. It implements
+// netdriver.Door.
+type door struct {
+	broker   *broker
+	sessions *registry
+	modes    []PoolMode
+	internal bool // walgate_* may log in
+	max      int  // cached logins, and cached keys
+
+	mu         sync.Mutex
+	keys       map[string]auth.Keys
+	parameters map[login][]session.Parameter
+}
+
+// Check implements netdriver.Door.
+func (d *door) Check(req *session.AuthRequest) *session.Failure {
+	switch {
+	case strings.HasPrefix(req.User, internalPrefix) && !d.internal:
+		return &session.Failure{
+			SQLSTATE: "28000", Message: fmt.Sprintf("role %q may not log in through the proxy", req.User),
+			Detail: "Roles whose names begin with walgate_ are walgate's own.",
+		}
+	case req.Replication != "":
+		return &session.Failure{
+			SQLSTATE: "0A000", Message: "replication connections are not served by the proxy",
+			Hint: "Connect to the PostgreSQL server itself.",
+		}
+	}
+	return nil
+}
+
+// Admit implements netdriver.Door.
+func (d *door) Admit(ctx context.Context, c *netdriver.Client, req *session.AuthRequest, keys auth.Keys) *session.AuthOutcome {
+	d.remember(req.User, keys)
+	l := login{req.Database, req.User}
+	parameters, cached := d.cached(l)
+	if !cached {
+		if failure := d.visit(ctx, l, c.Target); failure != nil {
+			return &session.AuthOutcome{Failure: *failure}
+		}
+		if parameters, cached = d.cached(l); !cached {
+			return &session.AuthOutcome{Failure: *unavailable("the server's parameters are not known")}
+		}
+	}
+	secret := make([]byte, 4)
+	if req.Protocol >= wire.Protocol32 {
+		secret = make([]byte, 32)
+	}
+	rand.Read(secret) // never fails
+	d.sessions.admit(c.ID, secret)
+	return &session.AuthOutcome{
+		OK: true, Parameters: parameters, ProcessID: c.ID, Secret: secret, PoolMode: d.mode(l),
+	}
+}
+
+// Cancel implements netdriver.Door.
+func (d *door) Cancel(processID uint32, secret []byte) {
+	if c := d.sessions.byKey(processID, secret); c != nil {
+		c.CancelRequested()
+	}
+}
+
+func unavailable(detail string) *session.Failure {
+	return &session.Failure{
+		SQLSTATE: "57P03", Message: "no server can be reached for this login", Detail: detail + ".",
+		Hint: "The cluster may be changing its primary; try again.",
+	}
+}
+
+// visit borrows a server for a moment, so that PostgreSQL itself says whether this login is possible, and its
+// parameters become known.
+func (d *door) visit(ctx context.Context, l login, target router.Target) *session.Failure {
+	now := d.broker.now()
+	v := &visitor{door: d, result: make(chan *session.Failure, 1)}
+	t := &pool.Ticket{Database: l.database, User: l.user, Waiter: v, Need: session.Need{
+		Kind: router.Write, Target: router.TargetPrimary, Arrival: now, Ticket: now,
+	}}
+	if target == router.TargetReplica {
+		t.Need.Kind, t.Need.Target, t.Need.Level = router.Read, router.TargetReplica, router.LevelEventual
+	}
+	server, failure := d.broker.Request(t)
+	switch {
+	case server != nil:
+		v.Granted(t, server)
+	case failure != nil:
+		return failure
+	}
+	select {
+	case failure := <-v.result:
+		return failure
+	case <-ctx.Done():
+		d.broker.Withdraw(t) // if it comes all the same, the visitor gives it back
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return unavailable("the login waited until its timeout")
+		}
+		return &session.Failure{SQLSTATE: "57P01", Message: "the proxy is shutting down"}
+	}
+}
+
+// visitor is the Waiter of a login.
+type visitor struct {
+	door   *door
+	result chan *session.Failure // room for the one answer
+}
+
+// Granted implements pool.Waiter.
+func (v *visitor) Granted(_ *pool.Ticket, server *pool.Server) {
+	if next := v.door.broker.GiveBack(server, true); next != nil {
+		next.Waiter.Granted(next, server)
+	}
+	v.result <- nil
+}
+
+// Refused implements pool.Waiter.
+func (v *visitor) Refused(_ *pool.Ticket, failure session.Failure) { v.result <- &failure }
+
+func (d *door) cached(l login) ([]session.Parameter, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	parameters, ok := d.parameters[l]
+	return parameters, ok
+}
+
+// loggedIn keeps what a server reports at login.
+func (d *door) loggedIn(key pool.Key, parameters []session.Parameter) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	makeRoom(d.parameters, d.max)
+	d.parameters[login{key.Database, key.User}] = parameters
+}
+
+// refused forgets a login that PostgreSQL itself refuses.
+func (d *door) refused(key pool.Key, err error) {
+	var refusal *pool.LoginError
+	if errors.As(err, &refusal) && refusal.Lasting() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.parameters, login{key.Database, key.User})
+	}
+}
+
+func (d *door) remember(user string, keys auth.Keys) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	makeRoom(d.keys, d.max)
+	d.keys[user] = keys
+}
+
+// secret is what proves the user to a server.
+func (d *door) secret(user string) auth.Secret {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	keys, ok := d.keys[user]
+	return auth.Secret{Keys: keys, HasKeys: ok}
+}
+
+func (d *door) mode(l login) session.PoolMode {
+	for _, m := range d.modes {
+		if (m.Database == "" || m.Database == l.database) && (m.User == "" || m.User == l.user) {
+			return m.Mode
+		}
+	}
+	return session.PoolTransaction
+}
+
+// makeRoom removes some entry of a map that has reached its limit.
+func makeRoom[K comparable, V any](m map[K]V, limit int) {
+	if len(m) < limit {
+		return
+	}
+	for k := range m {
+		delete(m, k)
+		return
+	}
+}

@@ -1,0 +1,124 @@
+package proxy
+
+import (
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/walgate/walgate/proxy/session"
+)
+
+// maxCodes bounds the SQLSTATEs that are counted by name: users can raise any.
+const maxCodes = 200
+
+// metrics is what Prometheus sees of a Server: gauges are read when it asks, the rest are counters.
+type metrics struct {
+	server   *Server
+	errors   *prometheus.CounterVec
+	unopened *prometheus.CounterVec
+
+	sessions, held, waiting, turnedAway *prometheus.Desc
+	connections, turns, bytes, logins   *prometheus.Desc
+
+	mu    sync.Mutex
+	codes map[string]struct{}
+}
+
+func newMetrics(s *Server) *metrics {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("walgate_proxy_"+name, help, labels, nil)
+	}
+	return &metrics{
+		server: s, codes: map[string]struct{}{},
+		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "walgate_proxy_errors_total", Help: "Errors passed or said to clients.",
+		}, []string{"sqlstate"}),
+		unopened: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "walgate_proxy_connect_failures_total", Help: "Server connections that could not be opened.",
+		}, []string{"node"}),
+		sessions:    desc("sessions", "Client sessions by state.", "state"),
+		held:        desc("held_sessions", "Sessions that wait because there is no server for them in the view."),
+		waiting:     desc("waiting_sessions", "Sessions that wait for a server connection of a pool.", "node", "role"),
+		turnedAway:  desc("held_refused_total", "Sessions refused because too many were held."),
+		connections: desc("server_connections", "Server connections.", "node", "role", "state"),
+		turns:       desc("turns_total", "Turns answered by servers.", "role"),
+		bytes:       desc("bytes_total", "Bytes read.", "from"),
+		logins:      desc("login_failures_total", "Logins that did not succeed."),
+	}
+}
+
+// failed counts an error by its SQLSTATE.
+func (m *metrics) failed(sqlstate []byte) {
+	m.mu.Lock()
+	code := string(sqlstate)
+	if _, known := m.codes[code]; !known {
+		if len(m.codes) >= maxCodes {
+			code = "other"
+		} else {
+			m.codes[code] = struct{}{}
+		}
+	}
+	m.mu.Unlock()
+	m.errors.WithLabelValues(code).Inc()
+}
+
+// Describe implements prometheus.Collector.
+func (m *metrics) Describe(out chan<- *prometheus.Desc) {
+	m.errors.Describe(out)
+	m.unopened.Describe(out)
+	for _, d := range []*prometheus.Desc{
+		m.sessions, m.held, m.waiting, m.turnedAway, m.connections, m.turns, m.bytes, m.logins,
+	} {
+		out <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m *metrics) Collect(out chan<- prometheus.Metric) {
+	m.errors.Collect(out)
+	m.unopened.Collect(out)
+	gauge := func(d *prometheus.Desc, n int, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), labels...)
+	}
+	counter := func(d *prometheus.Desc, n int64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+	}
+	var states [session.StateClosing + 1]int
+	for _, c := range m.server.sessions.clients() {
+		states[c.Info().State]++
+	}
+	for state, name := range []string{"login", "idle", "waiting", "active", "closing"} {
+		gauge(m.sessions, states[state], name)
+	}
+	gauge(m.held, m.server.broker.heldNow())
+	counter(m.turnedAway, m.server.broker.refusedSoFar())
+	m.pools(gauge)
+	n := &m.server.driver.Counters
+	counter(m.turns, n.PrimaryTurns.Load(), "primary")
+	counter(m.turns, n.StandbyTurns.Load(), "standby")
+	counter(m.bytes, n.FromClients.Load(), "clients")
+	counter(m.bytes, n.FromServers.Load(), "servers")
+	counter(m.logins, n.LoginFailures.Load())
+}
+
+// pools sums the pools by node and role.
+func (m *metrics) pools(gauge func(d *prometheus.Desc, n int, labels ...string)) {
+	type place struct{ node, role string }
+	type sum struct{ used, idle, opening, waiting int }
+	sums := map[place]sum{}
+	for _, st := range m.server.pools.Stats() {
+		at := place{string(st.Node), st.Role.String()}
+		n := sums[at]
+		n.used += st.Used
+		n.idle += st.Idle
+		n.opening += max(st.Open-st.Used-st.Idle, 0)
+		n.waiting += st.Waiting
+		sums[at] = n
+	}
+	for at, n := range sums {
+		gauge(m.connections, n.used, at.node, at.role, "used")
+		gauge(m.connections, n.idle, at.node, at.role, "idle")
+		gauge(m.connections, n.opening, at.node, at.role, "opening")
+		gauge(m.waiting, n.waiting, at.node, at.role)
+	}
+}

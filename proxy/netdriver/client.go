@@ -1,0 +1,271 @@
+package netdriver
+
+import (
+	"context"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/walgate/walgate/proxy/pool"
+	"github.com/walgate/walgate/proxy/session"
+	"github.com/walgate/walgate/replication"
+	"github.com/walgate/walgate/router"
+)
+
+// Client is one client connection with its session. Its exported methods are safe for concurrent use.
+type Client struct {
+	ID     uint32 // what the client knows as its process id
+	Target router.Target
+
+	driver *Driver
+	conn   net.Conn
+	in     *input
+	tasks  sync.WaitGroup // flushers
+
+	mu       sync.Mutex
+	resumed  *sync.Cond // reading goes on, or the session has ended
+	session  *session.Session
+	actions  session.Actions
+	inner    session.Event // for events that arise while actions are carried out
+	frame    session.Event // for frames
+	out      *sender       // toward the client
+	server   *server       // attached
+	stopped  [2]bool       // reading of a side
+	ticket   *pool.Ticket
+	waiting  bool // ticket is in a queue
+	deferred []grant
+	bytes    int64 // of client frames since the last server
+	request  *session.AuthRequest
+	database string
+	user     string
+	timer    *time.Timer
+	armed    replication.Instant
+	loggedIn bool
+	closing  bool // Close was said: what the client sends is dropped
+	ended    bool // nothing reaches the session any more
+}
+
+// grant is a server to be delivered to another session once no lock is held.
+type grant struct {
+	ticket *pool.Ticket
+	server *pool.Server
+}
+
+// NewClient makes the session of an accepted connection. cfg is shared by the sessions of a listener.
+func (d *Driver) NewClient(conn net.Conn, id uint32, cfg *session.Config) *Client {
+	c := &Client{
+		ID: id, Target: cfg.Target, driver: d, conn: conn,
+		in: newInput(conn, &d.buffers, true), out: newSender(conn), session: session.New(cfg),
+	}
+	c.resumed = sync.NewCond(&c.mu)
+	c.ticket = &pool.Ticket{Waiter: c}
+	return c
+}
+
+// Run serves the connection until it ends. The end of ctx interrupts a login only; see Shutdown and Kill.
+func (c *Client) Run(ctx context.Context) {
+	defer c.finish()
+	if !c.login(ctx) {
+		c.linger()
+		return
+	}
+	for {
+		if err := c.in.fill(); err != nil {
+			return
+		}
+		c.driver.Counters.FromClients.Add(int64(c.in.end - c.in.start))
+		if !c.frames() {
+			return
+		}
+	}
+}
+
+// linger reads and drops until the client has closed, so that the last words are not destroyed by a reset; the deadline
+// that beginClose has set bounds it.
+func (c *Client) linger() {
+	c.mu.Lock()
+	closing := c.closing
+	c.mu.Unlock()
+	for closing {
+		if err := c.in.fill(); err != nil {
+			return
+		}
+		c.in.drop()
+	}
+}
+
+// frames hands what was read to the session; false ends the connection.
+func (c *Client) frames() bool {
+	now := c.driver.cfg.Now()
+	c.mu.Lock()
+	defer c.unlock()
+	for {
+		if !c.mayRead(session.Client) {
+			return false
+		}
+		if c.closing {
+			c.in.drop()
+			return true
+		}
+		p, ok, err := c.in.next()
+		if err != nil {
+			c.violation(now, err)
+			return true
+		}
+		if !ok {
+			c.settle(now)
+			return true
+		}
+		c.bytes += int64(len(p.Bytes))
+		c.frame = session.Event{
+			Kind: session.Frame, Side: session.Client,
+			Type: p.Type, Length: p.Length, Bytes: p.Bytes, First: p.First, Last: p.Last,
+		}
+		c.session.Handle(now, &c.frame, &c.actions)
+		if c.actions.Control() {
+			c.settle(now)
+			now = c.driver.cfg.Now()
+		}
+	}
+}
+
+// mayRead waits while the session has stopped reading of the side; false when the session has ended.
+func (c *Client) mayRead(side session.Side) bool {
+	for c.stopped[side] && !c.ended && !c.closing {
+		if len(c.deferred) > 0 {
+			c.unlock()
+			c.mu.Lock()
+			continue
+		}
+		c.resumed.Wait()
+	}
+	return !c.ended
+}
+
+// violation ends the session of a client whose bytes can't be followed.
+func (c *Client) violation(now replication.Instant, err error) {
+	c.in.drop()
+	c.tell(now, session.Event{Kind: session.Kill, Failure: session.Failure{SQLSTATE: "08P01", Message: err.Error()}})
+}
+
+// tell gives the session an event and carries out what it says. Called with mu held.
+func (c *Client) tell(now replication.Instant, ev session.Event) {
+	if c.ended {
+		return
+	}
+	c.inner = ev
+	c.session.Handle(now, &c.inner, &c.actions)
+	c.settle(now)
+}
+
+// unlock releases mu and then delivers the servers that were given back under it: no two sessions are ever locked at the
+// same time by one goroutine.
+func (c *Client) unlock() {
+	grants := c.deferred
+	c.deferred = nil
+	c.mu.Unlock()
+	for _, g := range grants {
+		g.ticket.Waiter.Granted(g.ticket, g.server)
+	}
+}
+
+// finish tells the session that its client is gone and frees what it held.
+func (c *Client) finish() {
+	c.mu.Lock()
+	now := c.driver.cfg.Now()
+	c.tell(now, session.Event{Kind: session.Closed, Side: session.Client})
+	c.ended = true
+	if c.server != nil {
+		c.detach(false)
+	}
+	c.withdraw()
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	c.resumed.Broadcast()
+	c.unlock()
+	_ = c.conn.Close() // whatever it says, the connection is over
+	c.tasks.Wait()
+	c.in.drop()
+	c.in.park()
+}
+
+// Granted implements pool.Waiter.
+func (c *Client) Granted(t *pool.Ticket, ps *pool.Server) {
+	c.mu.Lock()
+	if t != c.ticket || !c.waiting || c.ended {
+		c.give(ps, true)
+		c.unlock()
+		return
+	}
+	c.waiting = false
+	now := c.driver.cfg.Now()
+	c.attach(ps)
+	c.tell(now, c.attached(ps))
+	c.unlock()
+}
+
+// Refused implements pool.Waiter.
+func (c *Client) Refused(t *pool.Ticket, failure session.Failure) {
+	c.mu.Lock()
+	defer c.unlock()
+	if t != c.ticket || !c.waiting || c.ended {
+		return
+	}
+	c.waiting = false
+	c.tell(c.driver.cfg.Now(), session.Event{Kind: session.AttachFailed, Failure: failure})
+}
+
+// ViewChanged lets a session that waits or has a server look at the newest view.
+func (c *Client) ViewChanged() {
+	c.mu.Lock()
+	defer c.unlock()
+	if c.session.Busy() {
+		c.tell(c.driver.cfg.Now(), session.Event{Kind: session.ViewChanged})
+	}
+}
+
+// Shutdown ends the session when it has no transaction open; failure is what the client is told.
+func (c *Client) Shutdown(failure session.Failure) { c.end(session.Shutdown, failure) }
+
+// Kill ends the session now.
+func (c *Client) Kill(failure session.Failure) { c.end(session.Kill, failure) }
+
+func (c *Client) end(kind session.EventKind, failure session.Failure) {
+	c.mu.Lock()
+	defer c.unlock()
+	if !c.loggedIn {
+		_ = c.conn.SetReadDeadline(time.Unix(1, 0)) // a login is given up
+		return
+	}
+	c.tell(c.driver.cfg.Now(), session.Event{Kind: kind, Failure: failure})
+}
+
+// CancelRequested carries out a CancelRequest with this client's key.
+func (c *Client) CancelRequested() {
+	c.mu.Lock()
+	defer c.unlock()
+	if c.loggedIn {
+		c.tell(c.driver.cfg.Now(), session.Event{Kind: session.CancelRequested})
+	}
+}
+
+// Info describes the session. The facts of its server are a copy of the pointer only: read its fixed fields.
+func (c *Client) Info() session.Info {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.session.Info()
+}
+
+// Drain reports whether a primary connection is attached and whether it carries an open turn or transaction.
+func (c *Client) Drain() (onPrimary, open bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.server == nil || !c.server.pool.Primary() {
+		return false, false
+	}
+	return true, c.session.OpenOnPrimary()
+}
+
+// RemoteAddr is the client's address as text.
+func (c *Client) RemoteAddr() string { return c.conn.RemoteAddr().String() }

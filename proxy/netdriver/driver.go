@@ -1,0 +1,101 @@
+package netdriver
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/walgate/walgate/proxy/auth"
+	"github.com/walgate/walgate/proxy/pool"
+	"github.com/walgate/walgate/proxy/session"
+	"github.com/walgate/walgate/proxy/wire"
+	"github.com/walgate/walgate/replication"
+)
+
+// Servers lends server connections. Its methods may be called with a client's mutex held, and call no Waiter
+// themselves.
+type Servers interface {
+	// Request asks for a server for the ticket: it is returned at once, or refused, or (nil, nil) the ticket's Waiter
+	// is called later.
+	Request(t *pool.Ticket) (*pool.Server, *session.Failure)
+	// Withdraw ends a request; false means that the Waiter has been or will be called all the same.
+	Withdraw(t *pool.Ticket) bool
+	// GiveBack ends a loan. A ticket that is returned now has the server; its Waiter must be called without locks.
+	GiveBack(server *pool.Server, keep bool) *pool.Ticket
+	// Cancel stops the statement that the server runs; it does not wait for that.
+	Cancel(server *pool.Server)
+}
+
+// Door lets clients in. Its methods are called without locks and may block until ctx ends.
+type Door interface {
+	// Check refuses a login before a password is asked for; nil lets it go on.
+	Check(req *session.AuthRequest) *session.Failure
+	// Admit completes a login whose password was right.
+	Admit(ctx context.Context, c *Client, req *session.AuthRequest, keys auth.Keys) *session.AuthOutcome
+	// Cancel carries out a CancelRequest.
+	Cancel(processID uint32, secret []byte)
+}
+
+// Config bounds a Driver. All fields must be set.
+type Config struct {
+	ReadBuffer   int           // bytes; at least wire.MinReadBuffer
+	HighWater    int           // unwritten bytes toward one side that make it Full
+	LoginTimeout time.Duration // from accept to the end of login
+	Linger       time.Duration // for writing the last words of a session
+	Now          func() replication.Instant
+}
+
+// Counters are what a Driver has seen since it was made.
+type Counters struct {
+	FromClients   atomic.Int64 // bytes
+	FromServers   atomic.Int64 // bytes
+	PrimaryTurns  atomic.Int64 // ReadyForQuery messages from primaries
+	StandbyTurns  atomic.Int64 // and from standbys
+	LoginFailures atomic.Int64
+}
+
+// Driver is what all its Clients share. It is safe for concurrent use.
+type Driver struct {
+	cfg      Config
+	servers  Servers
+	door     Door
+	verify   *auth.Directory
+	log      *slog.Logger
+	buffers  sync.Pool // of *[]byte
+	hooks    Hooks
+	draining atomic.Bool
+	Counters Counters
+}
+
+// Hooks are called from any goroutine, without locks unless stated. Both must be set.
+type Hooks struct {
+	// Error is told the SQLSTATE of each error that passes to a client from a server; a client's mutex is held.
+	Error func(sqlstate []byte)
+	// Turned is told that a turn on the primary has ended, while draining.
+	Turned func()
+}
+
+// SetDraining says whether Hooks.Turned is called.
+func (d *Driver) SetDraining(on bool) { d.draining.Store(on) }
+
+// New makes a Driver.
+func New(cfg Config, servers Servers, door Door, verify *auth.Directory, log *slog.Logger, hooks Hooks) (*Driver, error) {
+	if cfg.ReadBuffer < wire.MinReadBuffer || cfg.HighWater <= 0 {
+		return nil, errors.New("netdriver: read buffer or high-water mark is too small")
+	}
+	if cfg.LoginTimeout <= 0 || cfg.Linger <= 0 || cfg.Now == nil {
+		return nil, errors.New("netdriver: timeouts must be positive and the clock set")
+	}
+	if servers == nil || door == nil || verify == nil || log == nil || hooks.Error == nil || hooks.Turned == nil {
+		return nil, errors.New("netdriver: a dependency is nil")
+	}
+	d := &Driver{cfg: cfg, servers: servers, door: door, verify: verify, log: log, hooks: hooks}
+	d.buffers.New = func() any {
+		buf := make([]byte, cfg.ReadBuffer)
+		return &buf
+	}
+	return d, nil
+}

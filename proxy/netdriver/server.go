@@ -1,0 +1,171 @@
+package netdriver
+
+import (
+	"bytes"
+	"net"
+	"runtime"
+	"sync/atomic"
+
+	"github.com/walgate/walgate/proxy/pool"
+	"github.com/walgate/walgate/proxy/session"
+	"github.com/walgate/walgate/proxy/wire"
+)
+
+// server is the driver's state of one server connection. Its input belongs to the goroutine that runs it, its output to
+// the client that has it attached.
+type server struct {
+	driver *Driver
+	pool   *pool.Server
+	in     *input
+	out    *sender
+	owner  atomic.Pointer[Client] // changed under the owner's mu; nil while nobody has it
+}
+
+// Open implements pool.Config.Open.
+func (d *Driver) Open(ps *pool.Server) (run func()) {
+	s := &server{driver: d, pool: ps, in: newInput(ps.Conn, &d.buffers, false), out: newSender(ps.Conn)}
+	if tcp, ok := ps.Conn.(*net.TCPConn); ok {
+		_ = tcp.SetNoDelay(true) // the default of package net, stated because everything depends on it
+	}
+	ps.Driver = s
+	return s.run
+}
+
+// run reads the connection until it ends and hands each message to the session that has it.
+func (s *server) run() {
+	for {
+		if err := s.in.fill(); err != nil {
+			break
+		}
+		s.driver.Counters.FromServers.Add(int64(s.in.end - s.in.start))
+		if !s.frames() {
+			break
+		}
+	}
+	s.pool.Ended()
+	s.in.drop()
+	s.in.park()
+	if c := s.owner.Load(); c != nil {
+		c.mu.Lock()
+		if c.server == s {
+			c.detach(false)
+			c.tell(s.driver.cfg.Now(), session.Event{Kind: session.Closed, Side: session.Server})
+		}
+		c.unlock()
+	}
+}
+
+// frames deals with all that was read; false ends the connection.
+func (s *server) frames() bool {
+	for {
+		c := s.owner.Load()
+		if c == nil {
+			var ok bool
+			if !s.pool.ObserveIdle(func() { ok = s.idle() }) {
+				runtime.Gosched() // lent, but not yet attached
+				continue
+			}
+			return ok
+		}
+		c.mu.Lock()
+		if c.server != s {
+			c.unlock()
+			runtime.Gosched() // given back, or about to be attached elsewhere
+			continue
+		}
+		more, ok := c.serverFrames(s)
+		c.unlock()
+		if s.driver.draining.Load() && s.pool.Primary() {
+			s.driver.hooks.Turned()
+		}
+		if !ok {
+			return false
+		}
+		if !more {
+			return true
+		}
+	}
+}
+
+// serverFrames hands what was read from the attached server to the session. more tells that the server was detached
+// before everything was dealt with; ok is false when the connection must end. Called with mu held.
+func (c *Client) serverFrames(s *server) (more, ok bool) {
+	now := c.driver.cfg.Now()
+	for {
+		if !c.mayRead(session.Server) || c.server != s {
+			return true, true
+		}
+		p, found, err := s.in.next()
+		if err != nil {
+			c.driver.log.Warn("server breaks the protocol", "session", c.ID, "node", string(s.pool.Facts.Node), "error", err)
+			return false, false
+		}
+		if !found {
+			c.settle(now)
+			return false, true
+		}
+		s.count(p)
+		c.frame = session.Event{
+			Kind: session.Frame, Side: session.Server,
+			Type: p.Type, Length: p.Length, Bytes: p.Bytes, First: p.First, Last: p.Last,
+		}
+		c.session.Handle(now, &c.frame, &c.actions)
+		if c.actions.Control() {
+			c.settle(now)
+			if c.server != s {
+				return true, true
+			}
+		}
+	}
+}
+
+// idle deals with what a server says while nobody has it: changed parameters are kept, and what announces its end will
+// be followed by the end. Anything else means that an answer came too late: the connection can't be trusted.
+func (s *server) idle() bool {
+	for {
+		p, ok, err := s.in.next()
+		if err != nil {
+			return false
+		}
+		if !ok {
+			return true
+		}
+		if !p.First {
+			continue
+		}
+		switch p.Type {
+		case 'S':
+			name, rest, ok1 := bytes.Cut(p.Bytes[wire.HeaderLen:], []byte{0})
+			value, _, ok2 := bytes.Cut(rest, []byte{0})
+			if !p.Last || !ok1 || !ok2 {
+				return false
+			}
+			s.pool.Facts.Observe(string(name), string(value))
+		case 'N', 'A', 'E':
+		default:
+			return false
+		}
+	}
+}
+
+// count keeps the numbers of turns and errors.
+func (s *server) count(p wire.Piece) {
+	switch {
+	case !p.First:
+	case p.Type == 'Z':
+		if s.pool.Primary() {
+			s.driver.Counters.PrimaryTurns.Add(1)
+		} else {
+			s.driver.Counters.StandbyTurns.Add(1)
+		}
+	case p.Type == 'E':
+		for fields := p.Bytes[wire.HeaderLen:]; len(fields) > 1; {
+			field, rest, _ := bytes.Cut(fields, []byte{0})
+			if len(field) > 0 && field[0] == 'C' {
+				s.driver.hooks.Error(field[1:])
+				return
+			}
+			fields = rest
+		}
+	}
+}
