@@ -37,10 +37,9 @@ const (
 	LeaseUnvote LeaseKind = "unvote"
 	// LeaseClaim puts Record and Beat if the revisions of record, beat and Counted are unchanged.
 	LeaseClaim LeaseKind = "claim"
-	// LeaseWrite puts Record if record and beat are unchanged – only the holder writes it (voters, handoff, ...).
+	// LeaseWrite puts Record if it is unchanged. Only the holder sends it (voters, handoff, ...).
 	LeaseWrite LeaseKind = "write"
-	// LeaseOpen creates ledger/<epoch> from Entry and puts Record, if record is unchanged and the beat is still mine
-	// (nonce and epoch, whatever n).
+	// LeaseOpen creates ledger/<epoch> from Entry and puts Record, if record and beat are unchanged.
 	LeaseOpen LeaseKind = "open"
 )
 
@@ -71,8 +70,10 @@ const (
 	PostgresLeave PostgresKind = "leave" // nothing to do
 
 	PostgresInitdb PostgresKind = "initdb"
-	PostgresClone  PostgresKind = "clone" // base backup from Source into an absent or empty directory
-	// PostgresStart stores Lineage, then starts as standby that follows Source; empty: nobody (frozen).
+	// PostgresClone, PostgresRewind and PostgresReclone store Lineage when they are done. Until then the directory is
+	// DirectoryBroken, and what lineage was stored for the old content is removed.
+	PostgresClone PostgresKind = "clone" // base backup from Source into an absent or empty directory
+	// PostgresStart stores Lineage (unless nil), then starts as standby that follows Source; empty: nobody (frozen).
 	PostgresStart PostgresKind = "start"
 	// PostgresFollow stores Lineage, then points the running standby at Source by reload.
 	PostgresFollow PostgresKind = "follow"
@@ -99,7 +100,7 @@ const (
 type PostgresMove struct {
 	Kind    PostgresKind
 	Source  replication.NodeID // clone, start, follow, inspect, rewind, reclone
-	Lineage *Lineage           // start, follow, promote
+	Lineage *Lineage           // start, follow, promote, clone, rewind, reclone
 	Names   SyncNames          // names, promote
 	Slots   []replication.NodeID
 	Fork    replication.LSN // rewind, reclone: what lies past it is lost; for the loss report

@@ -21,24 +21,115 @@ type Branch struct {
 type Lineage struct {
 	SystemID string            `json:"system_id"`
 	Epoch    replication.Epoch `json:"epoch"` // whose primary is followed, or that is led
-	Chain    []Branch          `json:"chain"` // of that epoch's record when it was stored: oldest first
+	// Primary is the primary of Epoch. A standby goes on following it by itself when it leads a later epoch, maybe
+	// before its own agent knows of that.
+	Primary replication.NodeID `json:"primary"`
+	Chain   []Branch           `json:"chain"` // of that epoch's record when it was stored: oldest first
 }
 
-// Origin returns the epoch that made the given timeline of a directory with this lineage; ok is false when the lineage
-// cannot tell (it is nil, of another system, or does not reach back so far).
-func (l *Lineage) Origin(systemID string, timeline replication.Timeline) (origin replication.Epoch, ok bool) {
-	if l == nil || l.SystemID != systemID || timeline == 0 || len(l.Chain) == 0 {
+// origin returns the epoch that made the newest timeline in the local directory; ok is false when that cannot be told.
+func (o *Observation) origin() (origin replication.Epoch, ok bool) {
+	in, rec := &o.Instance, o.Store.Record
+	if rec == nil || in.Timeline == 0 || in.SystemID != rec.SystemID {
 		return 0, false
 	}
-	for _, b := range l.Chain {
-		if b.Timeline == timeline {
+	l := in.Lineage
+	if l == nil || l.SystemID != in.SystemID || len(l.Chain) == 0 {
+		return o.ledgerOrigin(in.Timeline, rec.Epoch)
+	}
+	if b, found := byTimeline(l.Chain, in.Timeline); found {
+		return b.Epoch, true
+	}
+	tip := l.Chain[len(l.Chain)-1]
+	if in.Timeline < tip.Timeline {
+		return o.ledgerOrigin(in.Timeline, l.Epoch)
+	}
+	// The timeline was made after the lineage was stored: by l.Primary, in l.Epoch or in a later one.
+	if rec.Epoch == l.Epoch {
+		return l.Epoch, true
+	}
+	b, found := byTimeline(rec.Chain, in.Timeline)
+	if rec.Primary == l.Primary {
+		if !found && rec.Chain[len(rec.Chain)-1].Timeline < in.Timeline {
+			return rec.Epoch, true
+		}
+		return b.Epoch, found
+	}
+	if found && b.Epoch >= l.Epoch && o.winner(b.Epoch) == l.Primary {
+		return b.Epoch, true
+	}
+	// Somebody else leads now. With one epoch in between, l.Primary can have made only one timeline.
+	return l.Epoch, tip.Epoch < l.Epoch && rec.Epoch == l.Epoch+1
+}
+
+// ledgerOrigin looks a timeline up in the record's chain and the ledger, for a directory without a lineage.
+func (o *Observation) ledgerOrigin(timeline replication.Timeline, until replication.Epoch) (replication.Epoch, bool) {
+	for _, b := range slices.Backward(o.Store.Record.Chain) {
+		if b.Timeline == timeline && b.Epoch <= until {
 			return b.Epoch, true
 		}
 	}
-	if timeline > l.Chain[len(l.Chain)-1].Timeline {
-		return l.Epoch, true
+	for _, e := range slices.Backward(o.Store.Ledger) {
+		if e.Timeline == timeline && e.Epoch <= until {
+			return e.Epoch, true
+		}
 	}
 	return 0, false
+}
+
+// winner returns who opened the epoch, or empty.
+func (o *Observation) winner(epoch replication.Epoch) replication.NodeID {
+	for _, e := range o.Store.Ledger {
+		if e.Epoch == epoch {
+			return e.Winner
+		}
+	}
+	return ""
+}
+
+// position returns how far the local WAL reaches; ok is false when that is not known.
+func (o *Observation) position() (Position, bool) {
+	origin, ok := o.origin()
+	return Position{origin, o.Instance.Timeline, o.Instance.End}, ok && o.Instance.End.Known()
+}
+
+// chain returns the branches that led to the local WAL.
+func (o *Observation) chain() []Branch {
+	rec, l := o.Store.Record, o.Instance.Lineage
+	origin, _ := o.origin()
+	if i := byEpoch(rec.Chain, origin); i >= 0 {
+		return slices.Clone(rec.Chain[:i+1])
+	}
+	base := rec.Chain
+	if l != nil && l.Epoch <= origin && (rec.Primary != l.Primary || l.Epoch == origin) && origin != rec.Epoch {
+		base = l.Chain
+	}
+	var fork replication.LSN
+	if n := len(o.Instance.History); n > 0 {
+		fork = o.Instance.History[n-1].LSN
+	}
+	return extend(base, Branch{Epoch: origin, Timeline: o.Instance.Timeline, Fork: fork})
+}
+
+// byTimeline finds the branch with the timeline's number.
+func byTimeline(chain []Branch, timeline replication.Timeline) (Branch, bool) {
+	for _, b := range slices.Backward(chain) {
+		if b.Timeline == timeline {
+			return b, true
+		}
+	}
+	return Branch{}, false
+}
+
+// byEpoch finds the index of the branch that the epoch made, -1 if it made none of them.
+func byEpoch(chain []Branch, epoch replication.Epoch) int {
+	return slices.IndexFunc(chain, func(b Branch) bool { return b.Epoch == epoch })
+}
+
+// lineage returns what to store before following or leading in the record's epoch.
+func (o *Observation) lineage() *Lineage {
+	rec := o.Store.Record
+	return &Lineage{SystemID: rec.SystemID, Epoch: rec.Epoch, Primary: rec.Primary, Chain: slices.Clone(rec.Chain)}
 }
 
 // Position is how far a node's WAL reaches. Positions order by the epoch that made the newest timeline, then by LSN:

@@ -18,11 +18,10 @@ import (
 //  3. Store was read after the last move of the lease hand had ended with a known outcome; after an unknown outcome
 //     (timeout, lost connection, failed compare) the store is read again first.
 type Observation struct {
-	Now    replication.Instant // CLOCK_BOOTTIME, taken after all else was gathered
-	Self   Member              // this node, as it wants to stand in the record
-	Nonce  string              // of this incarnation of the agent; a claim and the first beat carry it
-	Wall   time.Time           // for people only: ledger times; never compared
-	Reason string              // operator's word for a requested change, for the ledger; mostly empty
+	Now   replication.Instant // CLOCK_BOOTTIME, taken after all else was gathered
+	Self  Member              // this node, as it wants to stand in the record
+	Nonce string              // of this incarnation of the agent; a claim and the first beat carry it
+	Wall  time.Time           // for people only: ledger times; never compared
 
 	Timing   Timing
 	Rules    Rules
@@ -110,6 +109,9 @@ type Lease struct {
 	// (zero) once an Unvote for that epoch is known to have succeeded. While it is above the record's epoch this node
 	// must not follow the primary.
 	VoteRisk replication.Epoch
+	// RecordRisk is the mod revision of the record that the last Write or Open of this node compared; when an agent
+	// takes over a lease, the first one it reads. While the record still has it, that write may yet come to pass.
+	RecordRisk int64
 }
 
 // Directory says what lies at the data directory's path.
@@ -175,9 +177,7 @@ type Instance struct {
 	SystemID string
 	// Clean: the control file says "shut down" or "shut down in recovery".
 	Clean bool
-	// WasPrimary: the control file says "in production" or "shut down" – the instance last ran out of recovery – or,
-	// when it runs, it was last started from such a state. An unclean ex-primary carries it until a rewind or reclone
-	// ended, or a claim by this node succeeded.
+	// WasPrimary: the control file says "in production" or "shut down": the instance last ran out of recovery.
 	WasPrimary bool
 	// Timeline, History: of the newest WAL the directory holds. End: the end of valid WAL in it; for a running standby
 	// max(received and flushed, replayed), for a running primary its flush position. Zero End: not known; a stopped
@@ -194,13 +194,15 @@ type Instance struct {
 	Replayed       replication.LSN
 	ReplayComplete bool // replay has reached what was received, on positive evidence, twice in a row
 	// Follows is the member that primary_conninfo names now (or would after start); empty: nobody – frozen.
-	Follows        replication.NodeID
-	ReceiverAlive  bool // a WAL receiver process exists
-	Streaming      bool // status = streaming, from Follows
-	Names          SyncNames
-	NamesInForce   bool            // Names have taken effect in every walsender and in the checkpointer's shared flag
-	NamesFloor     replication.LSN // the primary's flush position sampled after Names came in force; 0: not yet
-	Standbys       []Standby
+	Follows       replication.NodeID
+	ReceiverAlive bool // a WAL receiver process exists
+	Streaming     bool // status = streaming, from Follows
+	Names         SyncNames
+	NamesInForce  bool            // Names have taken effect in every walsender and in the checkpointer's shared flag
+	NamesFloor    replication.LSN // the primary's flush position sampled after Names came in force; 0: not yet
+	Standbys      []Standby
+	// StandbysSince is when the set of streaming Standbys last changed.
+	StandbysSince  replication.Instant
 	Slots          []replication.NodeID // physical slots that exist here, sorted
 	Checkpointed   bool                 // a checkpoint on the current timeline has completed since promotion
 	EndOfRecovery  replication.LSN      // primary: flush position sampled after promotion
@@ -210,7 +212,7 @@ type Instance struct {
 
 	// Rejoin are the facts an Inspect gathered; nil: none yet for the current record.
 	Rejoin *RejoinFacts
-	// Attempts counts failed clones and rewinds in a row, RetryAt is the earliest time of the next one.
+	// Attempts counts failed starts, clones and rewinds in a row, RetryAt is the earliest time of the next one.
 	Attempts int
 	RetryAt  replication.Instant
 	// RewindFailed: the last rewind of this directory failed in a way that a repetition does not cure.

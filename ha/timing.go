@@ -17,6 +17,7 @@ type Timing struct {
 	KillLead time.Duration
 	Tie      time.Duration // how long the voter with the higher name waits for the lower at equal positions
 	VoteWait time.Duration // how long votes of live members are awaited in asynchronous mode
+	Degrade  time.Duration // how long a lost standby stays among the synchronous ones, and its commits wait
 	Probe    time.Duration // period and limit of a probe
 	Stop     time.Duration // a fast shutdown longer than this is escalated
 	Start    time.Duration // starting (not recovering) longer than this is a failure
@@ -27,7 +28,7 @@ func DefaultTiming() Timing {
 	return Timing{
 		TTL: 5 * time.Second, Renew: 700 * time.Millisecond, RPC: time.Second, Margin: 2 * time.Second,
 		Kill: time.Second, KillLead: 300 * time.Millisecond, Tie: 200 * time.Millisecond,
-		VoteWait: 300 * time.Millisecond, Probe: time.Second, Stop: 20 * time.Second, Start: time.Minute,
+		VoteWait: 300 * time.Millisecond, Degrade: 2 * time.Second, Probe: time.Second, Stop: 20 * time.Second, Start: time.Minute,
 	}
 }
 
@@ -41,7 +42,8 @@ func (t Timing) Validate() error {
 		d    time.Duration
 	}{
 		{"ttl", t.TTL}, {"renew", t.Renew}, {"rpc", t.RPC}, {"margin", t.Margin}, {"kill", t.Kill},
-		{"kill lead", t.KillLead}, {"tie", t.Tie}, {"vote wait", t.VoteWait}, {"probe", t.Probe}, {"stop", t.Stop},
+		{"kill lead", t.KillLead}, {"tie", t.Tie}, {"vote wait", t.VoteWait}, {"degrade", t.Degrade},
+		{"probe", t.Probe}, {"stop", t.Stop},
 		{"start", t.Start},
 	} {
 		if d.d <= 0 {
