@@ -155,12 +155,15 @@ func TestPostgres(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancelCause(t.Context())
+	ctx, cancel := context.WithCancelCause(context.Background()) // t.Context ends before Cleanup
 	ended := make(chan error, 1)
 	go func() { ended <- m.Run(ctx) }()
+	over := errors.New("end of test")
 	t.Cleanup(func() {
-		cancel(errors.New("end of test"))
-		<-ended
+		cancel(over)
+		if err := <-ended; !errors.Is(err, over) {
+			t.Errorf("Run ended with %v", err)
+		}
 	})
 	wait := func(what string, ok func(replication.StatusBoard) bool) replication.StatusBoard {
 		t.Helper()
