@@ -74,6 +74,7 @@ const (
 	// DirectoryBroken, and what lineage was stored for the old content is removed.
 	PostgresClone PostgresKind = "clone" // base backup from Source into an absent or empty directory
 	// PostgresStart stores Lineage (unless nil), then starts as standby that follows Source; empty: nobody (frozen).
+	// It ends when the postmaster runs; that it accepts queries is observed.
 	PostgresStart PostgresKind = "start"
 	// PostgresFollow stores Lineage, then points the running standby at Source by reload.
 	PostgresFollow PostgresKind = "follow"

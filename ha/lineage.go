@@ -24,7 +24,10 @@ type Lineage struct {
 	// Primary is the primary of Epoch. A standby goes on following it by itself when it leads a later epoch, maybe
 	// before its own agent knows of that.
 	Primary replication.NodeID `json:"primary"`
-	Chain   []Branch           `json:"chain"` // of that epoch's record when it was stored: oldest first
+	// Copied: the directory is a clone or has been rewound, and has not been seen consistent since. Only the primary
+	// of Epoch has the WAL that it needs.
+	Copied bool     `json:"copied,omitempty"`
+	Chain  []Branch `json:"chain"` // of that epoch's record when it was stored: oldest first
 }
 
 // origin returns the epoch that made the newest timeline in the local directory; ok is false when that cannot be told.
@@ -124,6 +127,13 @@ func byTimeline(chain []Branch, timeline replication.Timeline) (Branch, bool) {
 // byEpoch finds the index of the branch that the epoch made, -1 if it made none of them.
 func byEpoch(chain []Branch, epoch replication.Epoch) int {
 	return slices.IndexFunc(chain, func(b Branch) bool { return b.Epoch == epoch })
+}
+
+// copied returns what to store after a copy from the record's primary.
+func (o *Observation) copied() *Lineage {
+	l := o.lineage()
+	l.Copied = true
+	return l
 }
 
 // lineage returns what to store before following or leading in the record's epoch.

@@ -177,7 +177,8 @@ type Instance struct {
 	SystemID string
 	// Clean: the control file says "shut down" or "shut down in recovery".
 	Clean bool
-	// WasPrimary: the control file says "in production" or "shut down": the instance last ran out of recovery.
+	// WasPrimary: the control file says "in production" or "shut down" and there is no backup_label: the instance last
+	// ran out of recovery.
 	WasPrimary bool
 	// Timeline, History: of the newest WAL the directory holds. End: the end of valid WAL in it; for a running standby
 	// max(received and flushed, replayed), for a running primary its flush position. Zero End: not known; a stopped
@@ -201,7 +202,7 @@ type Instance struct {
 	NamesInForce  bool            // Names have taken effect in every walsender and in the checkpointer's shared flag
 	NamesFloor    replication.LSN // the primary's flush position sampled after Names came in force; 0: not yet
 	Standbys      []Standby
-	// StandbysSince is when the set of streaming Standbys last changed.
+	// StandbysSince is when the set of streaming Standbys last changed, at the earliest when recovery ended here.
 	StandbysSince  replication.Instant
 	Slots          []replication.NodeID // physical slots that exist here, sorted
 	Checkpointed   bool                 // a checkpoint on the current timeline has completed since promotion

@@ -87,6 +87,8 @@ type Record struct {
 	// Chain is how the WAL of the primary came to be: the branches up to the claimer's newest timeline at its claim,
 	// and from the open door on the epoch's own. Oldest first, the newest 16.
 	Chain []Branch `json:"chain"`
+	// ClaimLSN is how far the claimer's WAL reached, on the newest branch of Chain, when it claimed Epoch.
+	ClaimLSN replication.LSN `json:"claim_lsn"`
 	// Open: the ledger has the entry of Epoch, PostgreSQL is out of recovery (and, in synchronous modes, k standbys
 	// hold its end-of-recovery position): clients may write.
 	Open     bool      `json:"open"`
@@ -96,6 +98,8 @@ type Record struct {
 	Paused   bool      `json:"paused"`
 	Settings Settings  `json:"settings"`
 	Last     *Failover `json:"last_failover,omitempty"`
+	// Votes are those the claim counted, until the ledger has them.
+	Votes []Vote `json:"votes,omitempty"`
 }
 
 // ReleaseKind says how a primary ended.
