@@ -92,28 +92,53 @@ func (s *Server) postFailover(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, result)
 }
 
-// switchover writes the handoff and waits for its end.
-func (s *Server) switchover(ctx context.Context, request SwitchoverRequest, drain time.Duration) (SwitchoverResult, error) {
-	started := time.Now()
-	snapshot, err := s.deps.Records.Read(ctx)
+// HandOver moves the primary away from a node that is about to stop. It returns when the new primary takes writes, or
+// why there is none; then nothing has changed.
+func (s *Server) HandOver(ctx context.Context, from replication.NodeID) (SwitchoverResult, error) {
+	handoff, asked, err := s.ask(ctx, SwitchoverRequest{From: string(from)}, s.cfg.DrainTimeout)
 	if err != nil {
 		return SwitchoverResult{}, err
 	}
-	board := s.deps.Board.Load()
-	handoff, err := s.plan(snapshot, board, request, drain)
+	result, _, err := s.awaitPrimary(ctx, handoff, asked)
+	return result, err
+}
+
+// switchover hands over, and waits for the old primary to stream.
+func (s *Server) switchover(ctx context.Context, request SwitchoverRequest, drain time.Duration) (SwitchoverResult, error) {
+	started := time.Now()
+	handoff, asked, err := s.ask(ctx, request, drain)
 	if err != nil {
 		return SwitchoverResult{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.HandoffTimeout+s.cfg.EndWait)
+	defer cancel()
+	result, record, err := s.awaitPrimary(ctx, handoff, asked)
+	if err != nil {
+		return result, err
+	}
+	result.Warning = s.awaitStandby(ctx, handoff, record)
+	result.Took = time.Since(started)
+	return result, nil
+}
+
+// ask writes the handoff into the record.
+func (s *Server) ask(ctx context.Context, request SwitchoverRequest, drain time.Duration) (ha.Handoff, ha.Record, error) {
+	snapshot, err := s.deps.Records.Read(ctx)
+	if err != nil {
+		return ha.Handoff{}, ha.Record{}, err
+	}
+	handoff, err := s.plan(snapshot, s.deps.Board.Load(), request, drain)
+	if err != nil {
+		return ha.Handoff{}, ha.Record{}, err
 	}
 	record := *snapshot.Record
 	record.Version++
 	record.Handoff = &handoff
 	if _, err := s.deps.Records.PutRecord(ctx, snapshot.RecordRev, record); err != nil {
-		return SwitchoverResult{}, fmt.Errorf("ask for the switchover: %w", err)
+		return ha.Handoff{}, ha.Record{}, fmt.Errorf("ask for the switchover: %w", err)
 	}
 	s.deps.Log.Info("switchover asked for", "from", handoff.From, "to", handoff.To, "id", handoff.ID)
-	result, err := s.awaitEnd(ctx, handoff, record)
-	result.Took = time.Since(started)
-	return result, err
+	return handoff, record, nil
 }
 
 // plan checks that a switchover can succeed, and says what to write. Every refusal means that nothing has happened.
@@ -224,38 +249,41 @@ func (s *Server) objection(m ha.Member, snapshot store.Snapshot, board replicati
 	return ""
 }
 
-// awaitEnd waits until the candidate takes writes, then until the old primary streams.
-func (s *Server) awaitEnd(ctx context.Context, handoff ha.Handoff, asked ha.Record) (SwitchoverResult, error) {
+// awaitPrimary waits until the handoff has ended and somebody takes writes.
+func (s *Server) awaitPrimary(ctx context.Context, handoff ha.Handoff, asked ha.Record) (SwitchoverResult, ha.Record, error) {
 	result := SwitchoverResult{From: handoff.From, To: handoff.To}
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.HandoffTimeout+s.cfg.EndWait)
-	defer cancel()
 	snapshot, err := s.deps.Snapshots.Wait(ctx, func(now store.Snapshot) bool {
 		r := now.Record
 		return r != nil && r.Version >= asked.Version && (r.Handoff == nil || r.Handoff.ID != handoff.ID) &&
 			(r.Open || r.Epoch == asked.Epoch)
 	})
 	if err != nil {
-		return result, refuse(http.StatusGatewayTimeout, waitingFor(s.deps.Snapshots.Load()),
+		return result, ha.Record{}, refuse(http.StatusGatewayTimeout, waitingFor(s.deps.Snapshots.Load()),
 			"the switchover from %s to %s was begun and its end was not seen in time", handoff.From, handoff.To)
 	}
-	r := snapshot.Record
+	r := *snapshot.Record
 	result.Epoch = r.Epoch
 	switch {
 	case r.Epoch == asked.Epoch:
-		return result, refuse(http.StatusConflict, waitingFor(snapshot), "the switchover was called off, %s is still the primary", handoff.From)
+		return result, r, refuse(http.StatusConflict, waitingFor(snapshot), "the switchover was called off, %s is still the primary", handoff.From)
 	case r.Primary != handoff.To:
-		return result, refuse(http.StatusConflict, waitingFor(snapshot), "%s did not take over in time, %s is the primary now", handoff.To, r.Primary)
+		return result, r, refuse(http.StatusConflict, waitingFor(snapshot), "%s did not take over in time, %s is the primary now", handoff.To, r.Primary)
 	}
 	if r.Last != nil && r.Last.Epoch == r.Epoch {
 		result.PauseMS = r.Last.PauseMS
 	}
-	_, err = s.deps.Board.Wait(ctx, func(board replication.StatusBoard) bool {
+	return result, r, nil
+}
+
+// awaitStandby waits until the old primary streams; it returns a warning when it does not.
+func (s *Server) awaitStandby(ctx context.Context, handoff ha.Handoff, record ha.Record) (warning string) {
+	_, err := s.deps.Board.Wait(ctx, func(board replication.StatusBoard) bool {
 		old := board.Status(handoff.From)
-		return old.Reachable && old.Role == replication.RoleStandby && old.Streaming && old.Timeline >= r.Timeline
+		return old.Reachable && old.Role == replication.RoleStandby && old.Streaming && old.Timeline >= record.Timeline
 	})
-	if err != nil {
-		report, _ := s.deps.Snapshots.Load().Node(handoff.From)
-		result.Warning = fmt.Sprintf("%s takes writes, but %s does not stream yet: %s", handoff.To, handoff.From, cmp.Or(report.Why, "its agent gives no reason"))
+	if err == nil {
+		return ""
 	}
-	return result, nil
+	report, _ := s.deps.Snapshots.Load().Node(handoff.From)
+	return fmt.Sprintf("%s takes writes, but %s does not stream yet: %s", handoff.To, handoff.From, cmp.Or(report.Why, "its agent gives no reason"))
 }
