@@ -41,8 +41,29 @@ func (a *Actions) Reset() {
 		}
 		o.own = o.own[:0]
 	}
-	out := a.output
-	*a = Actions{output: out}
+	*a = Actions{output: a.output, spare: a.spare}
+}
+
+// maxSpare bounds the buffers kept for reuse.
+const maxSpare = 8
+
+// take returns an empty buffer.
+func (a *Actions) take() []byte {
+	n := len(a.spare)
+	if n == 0 {
+		return make([]byte, 0, 1024)
+	}
+	b := a.spare[n-1]
+	a.spare[n-1] = nil
+	a.spare = a.spare[:n-1]
+	return b
+}
+
+// give takes a buffer back. Nothing of it may have been passed on as borrowed.
+func (a *Actions) give(b []byte) {
+	if cap(b) > 0 && cap(b) <= maxKept && len(a.spare) < maxSpare {
+		a.spare = append(a.spare, b[:0])
+	}
 }
 
 // own returns the buffer of side to append to; the result must be stored with put.

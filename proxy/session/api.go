@@ -183,6 +183,7 @@ const (
 // then call Reset before the next Handle. Full and Drained events are raised after writes as needed.
 type Actions struct {
 	output [2]output
+	spare  [][]byte // buffers that sessions use for a turn: idle sessions own none
 
 	Authenticate *AuthRequest // run the login conversation; see Session.Handle
 	Need         *Need        // points into the session, valid until the next Handle

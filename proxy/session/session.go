@@ -1,17 +1,134 @@
 package session
 
 import (
+	"github.com/walgate/walgate/proxy/wire"
 	"github.com/walgate/walgate/replication"
+	"github.com/walgate/walgate/router"
+)
+
+// phase is where a session is in its life.
+type phase uint8
+
+const (
+	phaseStartup phase = iota
+	phaseAuth
+	phaseReady
+	phaseLeaving // the client is gone; its transaction is being rolled back
+	phaseClosed
+)
+
+// stop is a reason for not reading a side; reasons are or-ed.
+type stop uint8
+
+const (
+	stopFull   stop = 1 << iota // the other side's unwritten bytes
+	stopHeld                    // enough collected, or withheld by the gate
+	stopLedger                  // too many requests outstanding
+)
+
+// disposition is what happens to the rest of a message whose first chunk was seen.
+type disposition uint8
+
+const (
+	chunkNone disposition = iota // no message is in progress
+	chunkDrop
+	chunkPass
+	chunkHold
 )
 
 // Session is one client session. It belongs to one goroutine at a time.
 type Session struct {
-	cfg  *Config
-	info Info
+	cfg   *Config
+	info  Info
+	phase phase
+	mode  PoolMode
+
+	// The server connection.
+	srv        *ServerFacts
+	attachment Attachment
+	ledger     wire.Ledger[request]
+	free       bool // turns may start on srv without asking again
+	granted    bool // the turn for which srv was given may start
+	copying    bool // the frame in hand is not in the driver's buffer: it can't be lent on
+	// status is the transaction status that the client was told last; inTx what it will be when all that was written
+	// has been answered, as far as is known; group that frames were written since the last Sync or Query.
+	status byte
+	inTx   bool
+	group  bool
+	writes bool // the open group has a write outside a transaction: its Sync commits
+	failed bool // the turn in progress had an error
+	// ghost: the transaction died with its server; walgate plays the failed transaction. untold is the error that the
+	// client must still be told about what it lost.
+	ghost  bool
+	untold *wire.ErrorFields
+
+	// pend holds client frames: up to sent those of the current turn, kept while it may run again; behind them those
+	// that wait.
+	pend  []byte
+	sent  int
+	turn  turn
+	need  Need
+	retry retry
+	// waiting: a Need is open. preparing: a restore of settings must succeed before the turn is written. since is when
+	// the wait for a server (or for the gate) began.
+	waiting   bool
+	preparing bool
+	since     replication.Instant
+
+	clientChunk disposition
+	serverChunk disposition
+	dropped     byte // type of the client's message that is being dropped, if its end needs an answer
+	skip        bool // client frames are dropped up to Sync
+	swallow     bool // replies are dropped up to ReadyForQuery (its error has been told already)
+
+	held     []byte // replies that may still be taken back
+	withheld []byte // server frames that the gate does not let through
+	stopped  [2]stop
+	armed    replication.Instant
+
+	settings settingState
+	prepared prepared
+	pins     pins
+	report   report
+	shutdown *wire.ErrorFields
+	// localOnly: a commit of the turn was made, but its wait for the standby was cancelled.
+	localOnly bool
+	// restoreError is why a server refused the session's settings; broken: it did so when the turn was running already.
+	restoreError *wire.ErrorFields
+	broken       bool
+
+	consistency router.Consistency
+	opts        router.Options
 }
 
+// request is what a session remembers of a request in the ledger.
+type request struct {
+	cmd    router.Command
+	flags  router.Flags
+	bits   bits
+	answer byte       // OwedLocal: the type of the answer
+	stmt   *statement // Parse, Bind, Describe, Execute, Close
+	prev   *statement // what a Parse replaced
+	effect *effect
+}
+
+// bits are facts about a request.
+type bits uint8
+
+const (
+	commits   bits = 1 << iota // may have committed something when its answer is missing
+	exits                      // ends a transaction block
+	restores                   // injected: restores settings
+	parses                     // prepares a canonical statement on the server
+	rollsBack                  // injected: the rollback for a client that has left
+)
+
 // New makes the session of a client connection that has sent nothing yet. cfg is shared and must outlive the session.
-func New(cfg *Config) *Session { return &Session{cfg: cfg} }
+func New(cfg *Config) *Session {
+	s := &Session{cfg: cfg, status: wire.StatusIdle}
+	s.info.Target, s.info.Level = cfg.Target, cfg.Level
+	return s
+}
 
 // Handle takes one event and adds to out what must be done. The order of a session's life:
 //
@@ -22,23 +139,183 @@ func New(cfg *Config) *Session { return &Session{cfg: cfg} }
 //   - Frame{Client}: any time. While the session waits for a server it collects frames and stops reading the client
 //     when it has enough.
 //   - Need -> Attached | AttachFailed; from Attached on Frame{Server}, until Release, Discard or Closed{Server}.
-//   - Closed{Client}: the session detaches (Release, Discard) and emits Close.
+//   - Closed{Client}: the session detaches and emits Close, possibly after a rollback on the server.
 //
 // After Close no event has an effect. Handle never blocks and does not allocate on the simple path.
 func (s *Session) Handle(now replication.Instant, ev *Event, out *Actions) {
-	_, _, _ = now, ev, out
+	if s.phase == phaseClosed {
+		return
+	}
+	switch ev.Kind {
+	case Frame:
+		piece := wire.Piece{Type: ev.Type, Length: ev.Length, Bytes: ev.Bytes, First: ev.First, Last: ev.Last}
+		if ev.Side == Client {
+			s.clientPiece(now, piece, out)
+		} else {
+			s.serverPiece(now, piece, out)
+		}
+	case Startup:
+		s.startup(ev.Bytes, out)
+	case AuthResult:
+		s.authResult(ev.Auth, out)
+	case Attached:
+		s.attached(now, ev.Attachment, out)
+	case AttachFailed:
+		s.attachFailed(ev.Failure, out)
+	case ViewChanged:
+		s.viewChanged(now, out)
+	case Deadline:
+		s.deadline(now, out)
+	case Full:
+		s.setStop(otherSide(ev.Side), stopFull, true, out)
+	case Drained:
+		s.setStop(otherSide(ev.Side), stopFull, false, out)
+	case Closed:
+		s.closed(now, ev, out)
+	case CancelRequested:
+		s.cancelRequested(out)
+	case Shutdown:
+		s.shutdown = failureFields(ev.Failure, severityFatal, errAdminShutdown)
+	case Kill:
+		s.kill(failureFields(ev.Failure, severityFatal, errAdminShutdown), out)
+	}
+	s.advance(now, out)
 }
 
+func otherSide(side Side) Side { return Server - side }
+
+// setStop adds or removes a reason for not reading a side.
+func (s *Session) setStop(side Side, why stop, on bool, out *Actions) {
+	before := s.stopped[side]
+	if on {
+		s.stopped[side] |= why
+	} else {
+		s.stopped[side] &^= why
+	}
+	if (before == 0) == (s.stopped[side] == 0) {
+		return
+	}
+	if s.stopped[side] == 0 {
+		out.read(side, ResumeReading)
+	} else {
+		out.read(side, StopReading)
+	}
+}
+
+// armBy makes sure that a Deadline comes at or before at.
+func (s *Session) armBy(at replication.Instant, out *Actions) {
+	if s.armed == 0 || s.armed > at {
+		s.armed = at
+		out.arm(at)
+	}
+}
+
+// view returns the latest view.
+func (s *Session) view() *replication.View {
+	if v := s.cfg.View.Load(); v != nil {
+		return v
+	}
+	return &noView
+}
+
+// noView knows no primary.
+var noView replication.View
+
 // Busy reports whether the session waits for a server or has one: only such sessions need ViewChanged.
-func (s *Session) Busy() bool { return s.info.State == StateWaiting || s.info.State == StateActive }
+func (s *Session) Busy() bool { return s.waiting || s.srv != nil }
 
 // Info describes the session. It allocates nothing.
-func (s *Session) Info() Info { return s.info }
+func (s *Session) Info() Info {
+	info := s.info
+	switch {
+	case s.phase == phaseStartup || s.phase == phaseAuth:
+		info.State = StateLogin
+	case s.phase != phaseReady:
+		info.State = StateClosing
+	case s.srv != nil:
+		info.State = StateActive
+	case s.waiting:
+		info.State = StateWaiting
+	default:
+		info.State = StateIdle
+	}
+	info.InTransaction = s.status != wire.StatusIdle
+	info.WaitingSince = s.since
+	info.Held = s.since != 0 && !s.view().Writable()
+	info.Pinned = s.pins.String()
+	info.Server = s.srv
+	info.Statements = s.prepared.count()
+	info.Application = s.report.value("application_name")
+	info.Target, info.Level = s.target(), s.level()
+	return info
+}
 
-// OpenOnPrimary reports whether the session has a turn or transaction open on the primary of the epoch, for the
-// drain report of a switchover.
-func (s *Session) OpenOnPrimary() bool { return false }
+// OpenOnPrimary reports whether the session has a turn or a transaction open on the primary, for the drain report of a
+// switchover.
+func (s *Session) OpenOnPrimary() bool {
+	return s.srv != nil && s.srv.Role == replication.RolePrimary &&
+		(s.status != wire.StatusIdle || s.inTx || s.group || s.ledger.Len() > 0)
+}
 
 // CancelTarget returns the server connection whose statement a CancelRequest may stop now; ok is false while nothing
 // runs or a COMMIT is outstanding (its outcome could become ambiguous). Drivers normally send CancelRequested instead.
-func (s *Session) CancelTarget() (facts *ServerFacts, ok bool) { return nil, false }
+func (s *Session) CancelTarget() (facts *ServerFacts, ok bool) {
+	if s.srv == nil || s.ledger.Len() == 0 || s.commitOwed() {
+		return nil, false
+	}
+	return s.srv, true
+}
+
+// commitOwed reports whether an explicit COMMIT (or what ends a transaction likewise) is outstanding.
+func (s *Session) commitOwed() bool {
+	for i := range s.ledger.Len() {
+		if o := s.ledger.At(i); o.Ref.bits&exits != 0 && o.Ref.bits&commits != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Session) cancelRequested(out *Actions) {
+	switch {
+	case s.phase != phaseReady:
+	case s.since != 0 && s.sent == 0 && s.ledger.Len() == 0:
+		s.failTurn(errCanceled, out)
+	default:
+		if _, ok := s.CancelTarget(); ok {
+			out.CancelServer, out.control = true, true
+		}
+	}
+}
+
+// end tells the client goodbye (nil: nothing) and ends the session.
+func (s *Session) end(last *wire.ErrorFields, out *Actions) {
+	if last != nil {
+		out.put(Client, wire.AppendErrorResponse(out.own(Client), *last))
+	}
+	if s.waiting {
+		s.waiting = false
+		out.CancelNeed, out.control = true, true
+	}
+	if s.srv != nil {
+		s.letGo(Discard, "session ended", out)
+	}
+	s.drop(out)
+	s.phase = phaseClosed
+	out.close()
+}
+
+// drop forgets what was collected.
+func (s *Session) drop(out *Actions) {
+	out.give(s.pend)
+	out.give(s.held)
+	out.give(s.withheld)
+	s.pend, s.held, s.withheld, s.sent = nil, nil, nil, 0
+}
+
+func (s *Session) kill(why *wire.ErrorFields, out *Actions) {
+	if s.serverChunk == chunkPass {
+		why = nil // an error can't be told inside a message
+	}
+	s.end(why, out)
+}

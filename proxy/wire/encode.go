@@ -178,3 +178,9 @@ func AppendCancelRequest(dst []byte, processID uint32, secret []byte) []byte {
 func AppendCommandTag(dst []byte, verb string, n int64) []byte {
 	return strconv.AppendInt(append(append(dst, verb...), ' '), n, 10)
 }
+
+// BeginQuery starts a simple query whose text is appended next; EndQuery completes it.
+func BeginQuery(dst []byte) (_ []byte, at int) { return begin(dst, 'Q') }
+
+// EndQuery ends the text and fills in the length.
+func EndQuery(dst []byte, at int) []byte { return end(append(dst, 0), at) }

@@ -16,7 +16,7 @@ type ServerFacts struct {
 	Secret    []byte
 
 	reported   []Parameter // ParameterStatus values as last seen, sorted by name
-	settings   []setting   // what sessions have set here, relative to a fresh login
+	settings   *settingSet // what sessions have set here, relative to a fresh login
 	statements statementCache
 }
 
@@ -43,6 +43,19 @@ func (f *ServerFacts) Observe(name, value string) {
 	f.reported = append(f.reported, Parameter{Name: name, Value: value})
 }
 
+// observe is Observe for texts that are borrowed.
+func (f *ServerFacts) observe(name, value []byte) {
+	for i := range f.reported {
+		if f.reported[i].Name == string(name) {
+			if f.reported[i].Value != string(value) {
+				f.reported[i].Value = string(value)
+			}
+			return
+		}
+	}
+	f.reported = append(f.reported, Parameter{Name: string(name), Value: string(value)})
+}
+
 // Reported returns the last ParameterStatus value of a parameter.
 func (f *ServerFacts) Reported(name string) (string, bool) {
 	for i := range f.reported {
@@ -55,11 +68,3 @@ func (f *ServerFacts) Reported(name string) (string, bool) {
 
 // ReportedAll returns all ParameterStatus values; the caller must not change them.
 func (f *ServerFacts) ReportedAll() []Parameter { return f.reported }
-
-// setting is one parameter that was set on a server, with the text that set it.
-type setting struct{ name, value string }
-
-// statementCache holds the canonical names of the statements that a server has prepared.
-type statementCache struct {
-	limit int
-}

@@ -1,0 +1,145 @@
+package session
+
+import (
+	"github.com/walgate/walgate/proxy/wire"
+	"github.com/walgate/walgate/replication"
+)
+
+// clientPiece takes a chunk from the client.
+func (s *Session) clientPiece(now replication.Instant, p wire.Piece, out *Actions) {
+	if s.phase != phaseReady {
+		return
+	}
+	if !p.First {
+		s.clientRest(p, out)
+		return
+	}
+	switch p.Type {
+	case 'Q', 'P', 'B', 'E', 'D', 'C', 'S', 'H', 'F':
+	case 'd', 'c', 'f':
+		if s.srv == nil && len(s.pend) == 0 {
+			s.noteDropped(p, 0) // PostgreSQL ignores copy data when it does not copy
+			return
+		}
+	case 'X':
+		s.clientGone(true, out)
+		return
+	default:
+		s.end(errUnknownMessage(p.Type), out)
+		return
+	}
+	switch {
+	case s.skip && p.Type != 'S':
+		s.noteDropped(p, 0)
+	case s.skip && s.srv == nil:
+		s.skip = false
+		s.tellReady(out)
+	case s.srv != nil && s.sent == len(s.pend) && s.mayForward(now, out) && !s.restoreBefore(out):
+		s.forfeit(out)
+		s.forward(p, out)
+	default:
+		s.collect(p, out)
+		if !p.Last {
+			s.clientChunk = chunkHold
+		}
+	}
+}
+
+// restoreBefore is restore for a frame that is not in pend.
+func (s *Session) restoreBefore(out *Actions) bool { return s.restore(out) }
+
+// forfeit gives up the chance to run the turn again: the client goes on behind it.
+func (s *Session) forfeit(out *Actions) {
+	if s.retry.possible {
+		s.retry.possible = false
+		s.flushHeld(out)
+	}
+}
+
+// noteDropped drops a message; typ is what must be answered at its end.
+func (s *Session) noteDropped(p wire.Piece, typ byte) {
+	if !p.Last {
+		s.clientChunk, s.dropped = chunkDrop, typ
+	}
+}
+
+// clientRest takes a later chunk of a message.
+func (s *Session) clientRest(p wire.Piece, out *Actions) {
+	switch s.clientChunk {
+	case chunkHold:
+		if s.sent == len(s.pend) && s.srv != nil {
+			s.write(p.Bytes, out) // its beginning was written from pend
+		} else {
+			s.collect(p, out)
+		}
+	case chunkPass:
+		s.write(p.Bytes, out)
+	}
+	if !p.Last {
+		return
+	}
+	s.clientChunk = chunkNone
+	switch s.dropped {
+	case 'Q', 'F':
+		s.tellReady(out)
+	}
+	s.dropped = 0
+}
+
+// write writes bytes of the frame in hand to the server.
+func (s *Session) write(b []byte, out *Actions) {
+	if s.copying {
+		out.put(Server, append(out.own(Server), b...))
+	} else {
+		out.pass(Server, b)
+	}
+}
+
+// clientGone ends the session because its client has left, politely (Terminate) or not.
+func (s *Session) clientGone(polite bool, out *Actions) {
+	if s.waiting {
+		s.waiting = false
+		out.CancelNeed, out.control = true, true
+	}
+	switch {
+	case s.srv == nil:
+	case s.ledger.Len() == 0 && !s.group && !s.pins.any() && s.clientChunk != chunkPass:
+		if s.status == 'I' {
+			s.letGo(Release, "", out)
+			break
+		}
+		// The connection is worth a round trip: roll back what is open.
+		s.drop(out)
+		out.put(Server, wire.AppendQuery(out.own(Server), "ROLLBACK"))
+		s.ledger.Push(wire.Owed[request]{Kind: wire.OwedQuery, Injected: true, Ref: request{bits: rollsBack}})
+		s.phase = phaseLeaving
+		return
+	default:
+		if s.ledger.Len() > 0 && !polite && !s.commitOwed() {
+			out.CancelServer, out.control = true, true
+		}
+		s.letGo(Discard, "client left", out)
+	}
+	s.end(nil, out)
+}
+
+// closed takes the end of a connection.
+func (s *Session) closed(now replication.Instant, ev *Event, out *Actions) {
+	if ev.Side == Client {
+		if s.phase == phaseReady {
+			s.clientGone(false, out)
+		} else if s.phase != phaseLeaving {
+			s.end(nil, out)
+		}
+		return
+	}
+	if s.srv == nil {
+		return
+	}
+	if s.phase == phaseLeaving {
+		s.leave(out)
+		s.end(nil, out)
+		return
+	}
+	s.serverGone(now, nil, out)
+}

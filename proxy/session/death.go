@@ -1,0 +1,225 @@
+package session
+
+import (
+	"github.com/walgate/walgate/proxy/wire"
+	"github.com/walgate/walgate/replication"
+)
+
+// viewChanged looks at what a newer view, or a newer state of the gate, means for the server connection.
+func (s *Session) viewChanged(now replication.Instant, out *Actions) {
+	if s.phase != phaseReady || !onPrimary(s.srv) {
+		return
+	}
+	view := s.view()
+	switch {
+	case view.Epoch > s.srv.Epoch:
+		out.detach(Discard, "epoch has passed")
+		s.serverGone(now, nil, out)
+	case view.Handoff.CancelOpen && (s.status != wire.StatusIdle || s.inTx) && !s.commitOutstanding():
+		if s.ledger.Len() > 0 {
+			out.CancelServer = true
+		}
+		out.detach(Discard, "drained")
+		s.serverGone(now, errTransactionEnded, out)
+	default:
+		s.letThrough(now, out)
+	}
+}
+
+// deadline is called when the timer has run out.
+func (s *Session) deadline(now replication.Instant, out *Actions) {
+	s.armed = 0
+	if s.phase == phaseLeaving {
+		s.end(nil, out)
+		return
+	}
+	if s.phase != phaseReady || s.since == 0 {
+		return
+	}
+	if len(s.withheld) > 0 {
+		s.letThrough(now, out)
+		return
+	}
+	until := s.since.Add(s.cfg.HoldTimeout)
+	if now < until {
+		s.armBy(until, out)
+		return
+	}
+	if s.waiting || s.sent < len(s.pend) || s.preparing {
+		s.failTurn(errHoldTimeout, out)
+	}
+}
+
+// commitOutstanding reports whether anything that may have committed is unanswered.
+func (s *Session) commitOutstanding() bool {
+	for i := range s.ledger.Len() {
+		if s.ledger.At(i).Ref.bits&commits != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// serverFatal takes an error after which the server closes the connection.
+func (s *Session) serverFatal(now replication.Instant, t wire.Trouble, p wire.Piece, out *Actions) {
+	gone := deadly(t.Code) || s.retry.possible || s.phase != phaseReady || string(t.Code) == "40001"
+	out.detach(Discard, "server ended the connection")
+	switch {
+	case s.phase == phaseLeaving:
+		s.leave(out)
+		s.end(nil, out)
+	case gone:
+		s.serverGone(now, nil, out)
+	default: // a limit of the server's own, like idle_in_transaction_session_timeout: the client is told as it is
+		s.flushHeld(out)
+		s.pass(p.Bytes, out)
+		s.leave(out)
+		s.end(nil, out)
+	}
+}
+
+// serverGone decides what becomes of the session whose server connection has ended (or is being discarded: then the
+// caller has said so). cause is what an open transaction is told instead of the usual.
+func (s *Session) serverGone(now replication.Instant, cause *wire.ErrorFields, out *Actions) {
+	if s.serverChunk == chunkPass { // inside a message to the client: nothing can be told
+		s.undoAll()
+		s.leave(out)
+		s.end(nil, out)
+		return
+	}
+	if cause == nil {
+		cause = errTransactionLost
+	}
+	owed := s.clientOwed()
+	switch {
+	case owed == 0 && !s.group && s.clientChunk != chunkPass:
+		if s.status != wire.StatusIdle {
+			s.loseTransaction(cause)
+		}
+	case s.retry.possible || s.retry.primary:
+		s.retry.count++
+		s.info.Retried++
+		s.sent = 0
+		if s.since == 0 {
+			s.since = now
+		}
+		s.flushNothing(out)
+	default:
+		s.failOwed(cause, out)
+	}
+	s.undoAll()
+	s.lostPins()
+	s.settings.lost()
+	s.leave(out)
+}
+
+// flushNothing drops what was held back: the turn runs again.
+func (s *Session) flushNothing(out *Actions) {
+	out.give(s.held)
+	s.held = nil
+}
+
+// clientOwed counts the requests of the client that are unanswered.
+func (s *Session) clientOwed() (n int) {
+	for i := range s.ledger.Len() {
+		if !s.ledger.At(i).Injected {
+			n++
+		}
+	}
+	return n
+}
+
+// loseTransaction makes the open transaction one that has failed; the client will be told with its next turn.
+func (s *Session) loseTransaction(cause *wire.ErrorFields) {
+	s.ghost = true
+	if s.status == wire.StatusInTransaction {
+		s.untold = cause
+	}
+}
+
+// lostPins notes that state was lost with the server connection.
+func (s *Session) lostPins() {
+	if !s.pins.any() {
+		return
+	}
+	s.pins = pins{}
+	if s.untold == nil && !s.ghost {
+		s.untold = errStateLost
+	}
+	for name, st := range s.prepared.named {
+		if st.large {
+			delete(s.prepared.named, name)
+		}
+	}
+}
+
+// undoAll takes back what unanswered requests would have done.
+func (s *Session) undoAll() {
+	for i := s.ledger.Len() - 1; i >= 0; i-- {
+		s.undo(s.ledger.At(i))
+	}
+}
+
+// failOwed answers everything that is unanswered, turn by turn.
+func (s *Session) failOwed(cause *wire.ErrorFields, out *Actions) {
+	s.flushHeld(out)
+	s.info.Failed++
+	told := s.status == wire.StatusFailed
+	silent := s.swallow || s.failed && s.ledger.Head() != nil && s.ledger.Head().Kind.EndsTurn()
+	var inTurn bits
+	open := s.group || s.clientChunk == chunkPass
+	n := s.ledger.Len()
+	for i := range n {
+		o := s.ledger.At(i)
+		if o.Injected {
+			continue
+		}
+		inTurn |= o.Ref.bits
+		if !o.Kind.EndsTurn() {
+			continue
+		}
+		s.failOne(inTurn, silent, &told, cause, out)
+		s.tellReady(out)
+		inTurn, silent = 0, false
+		if i == n-1 && !s.group {
+			open = s.clientChunk == chunkPass && o.Kind != wire.OwedQuery && o.Kind != wire.OwedFunction
+		}
+	}
+	if open {
+		if !s.ledger.Skipping() {
+			s.failOne(inTurn, silent, &told, cause, out)
+		}
+		s.skip = true
+	}
+	if s.clientChunk == chunkPass {
+		s.clientChunk, s.dropped = chunkDrop, 0
+	}
+	s.ghost = s.status == wire.StatusFailed
+}
+
+// failOne tells the error of one turn and sets the status that follows from it.
+func (s *Session) failOne(inTurn bits, silent bool, told *bool, cause *wire.ErrorFields, out *Actions) {
+	why := errServerLost
+	switch {
+	case inTurn&commits != 0:
+		why = errUnknownOutcome
+		s.status = wire.StatusIdle
+		*told = false
+	case s.status == wire.StatusIdle:
+	case inTurn&exits != 0:
+		s.status = wire.StatusIdle
+		*told = false
+		out.put(Client, wire.AppendCommandComplete(out.own(Client), "ROLLBACK"))
+		return
+	default:
+		s.status = wire.StatusFailed
+		why = cause
+		if *told {
+			why = errAborted
+		}
+		*told = true
+	}
+	if !silent {
+		out.put(Client, wire.AppendErrorResponse(out.own(Client), *why))
+	}
+}

@@ -1,0 +1,108 @@
+package session
+
+import (
+	"github.com/walgate/walgate/proxy/wire"
+)
+
+const (
+	severityError   = "ERROR"
+	severityFatal   = "FATAL"
+	severityWarning = "WARNING"
+)
+
+// The errors that walgate raises itself. Each has a SQLSTATE that drivers act upon rightly, a DETAIL that says what
+// happened, and a HINT.
+var (
+	errHoldTimeout = &wire.ErrorFields{Severity: severityError, Code: "57P03",
+		Message: "no server could take the statement in time",
+		Detail:  "The statement was held until hold_timeout and was not sent to any server.",
+		Hint:    "Repeat it; nothing was executed. The session and its settings are intact."}
+	errUnknownOutcome = &wire.ErrorFields{Severity: severityError, Code: "08007",
+		Message: "the server was lost while a commit was outstanding: its outcome is unknown",
+		Detail:  "The statement or COMMIT was sent to the primary, and the primary was lost before it answered.",
+		Hint:    "Look whether the transaction took effect before repeating it. The session is intact."}
+	errLocalOnly = &wire.ErrorFields{Severity: severityError, Code: "08007",
+		Message: "the transaction was committed on the primary, but not confirmed by a standby",
+		Detail: "The wait for synchronous replication was cancelled: the transaction is committed locally and may " +
+			"not be on a standby.",
+		Hint: "Do not repeat the transaction. It would be lost if the primary failed before a standby received it."}
+	errTransactionLost = &wire.ErrorFields{Severity: severityError, Code: "40001",
+		Message: "the transaction was lost with its server",
+		Detail:  "The server was lost before COMMIT was sent, so that the transaction was rolled back.",
+		Hint:    "Roll back and repeat the transaction. The session is intact."}
+	errTransactionEnded = &wire.ErrorFields{Severity: severityError, Code: "57P01",
+		Message: "the transaction was ended for a change of the primary",
+		Detail:  "It was still open when the time to drain the primary had passed, and was rolled back.",
+		Hint:    "Roll back and repeat the transaction. The session is intact."}
+	errServerLost = &wire.ErrorFields{Severity: severityError, Code: "08006",
+		Message: "the server was lost during the statement",
+		Detail:  "Part of the answer may have been received; nothing was committed by this statement.",
+		Hint:    "Repeat the statement. The session is intact."}
+	errStateLost = &wire.ErrorFields{Severity: severityError, Code: "08006",
+		Message: "session state was lost with its server",
+		Detail: "The session was bound to a server connection by state that can't be carried (temporary tables, " +
+			"advisory locks, LISTEN and the like), and that connection is gone. The statement was not executed.",
+		Hint: "Make that state again. Settings and prepared statements are intact."}
+	errAborted = &wire.ErrorFields{Severity: severityError, Code: "25P02",
+		Message: "current transaction is aborted, commands ignored until end of transaction block"}
+	errLostWrite = &wire.ErrorFields{Severity: severityWarning, Code: "01000",
+		Message: "a write that this session has seen did not survive the change of the primary",
+		Detail:  "It was acknowledged after the position at which the new timeline begins.",
+		Hint:    "Use a synchronous mode if acknowledged writes must survive every failover."}
+	errCanceled = &wire.ErrorFields{Severity: severityError, Code: "57014",
+		Message: "canceling statement due to user request",
+		Detail:  "The statement was waiting for a server and was not executed."}
+	errAdminShutdown = &wire.ErrorFields{Severity: severityFatal, Code: "57P01",
+		Message: "terminating connection due to administrator command"}
+	errBeginRefused = &wire.ErrorFields{Severity: severityError, Code: "0A000",
+		Message: "transaction blocks are not allowed with statement pooling",
+		Hint:    "Use the pool mode transaction for this database and user."}
+	errAttach = &wire.ErrorFields{Severity: severityError, Code: "08004",
+		Message: "no server connection could be made",
+		Detail:  "The statement was not executed.", Hint: "Repeat the statement."}
+	errProtocol = &wire.ErrorFields{Severity: severityFatal, Code: "08P01", Message: "invalid frontend message"}
+	errStartup  = &wire.ErrorFields{Severity: severityFatal, Code: "08P01",
+		Message: "invalid startup packet layout: expected terminator as last byte"}
+	errNoUser = &wire.ErrorFields{Severity: severityFatal, Code: "28000",
+		Message: "no PostgreSQL user name specified in startup packet"}
+	errServerProtocol = &wire.ErrorFields{Severity: severityFatal, Code: "08P01",
+		Message: "the server's answer does not fit the requests made",
+		Detail:  "The server connection was closed."}
+	errCantRestore = &wire.ErrorFields{Severity: severityError, Code: "08006",
+		Message: "the session's settings could not be restored on a server",
+		Detail:  "The statement was not executed."}
+)
+
+// failureFields turns a driver's failure into an error; without SQLSTATE it is otherwise.
+func failureFields(f Failure, severity string, otherwise *wire.ErrorFields) *wire.ErrorFields {
+	if f.SQLSTATE == "" {
+		return otherwise
+	}
+	return &wire.ErrorFields{Severity: severity, Code: f.SQLSTATE, Message: f.Message, Detail: f.Detail, Hint: f.Hint}
+}
+
+// errUnknownMessage is PostgreSQL's answer to a message type it does not know.
+func errUnknownMessage(typ byte) *wire.ErrorFields {
+	const digits = "0123456789"
+	text := append([]byte("invalid frontend message type "), digits[typ/100], digits[typ/10%10], digits[typ%10])
+	return &wire.ErrorFields{Severity: severityFatal, Code: "08P01", Message: string(text)}
+}
+
+// errVersion refuses a protocol version.
+func errVersion(version string) *wire.ErrorFields {
+	return &wire.ErrorFields{Severity: severityFatal, Code: "0A000",
+		Message: "unsupported frontend protocol " + version + ": server supports 3.0 to 3.2"}
+}
+
+// errSettingValue refuses a value of one of walgate's own parameters.
+func errSettingValue(severity, name, value, choices string) *wire.ErrorFields {
+	return &wire.ErrorFields{Severity: severity, Code: "22023",
+		Message: "invalid value for parameter \"" + name + "\": \"" + value + "\"",
+		Hint:    "Available values: " + choices + "."}
+}
+
+// errOptions refuses the startup parameter options.
+func errOptions(option string) *wire.ErrorFields {
+	return &wire.ErrorFields{Severity: severityFatal, Code: "42601",
+		Message: "invalid command-line argument for server process: " + option}
+}

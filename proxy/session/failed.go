@@ -1,0 +1,264 @@
+package session
+
+import (
+	"github.com/walgate/walgate/proxy/wire"
+	"github.com/walgate/walgate/router"
+)
+
+// playFailed answers client frames in place of a transaction that is lost, as PostgreSQL answers in a failed one: with
+// errors, until ROLLBACK or COMMIT ends it. It also drops what follows an error up to Sync.
+func (s *Session) playFailed(out *Actions) bool {
+	at := 0
+	for at < len(s.pend) && (s.ghost || s.skip) {
+		var cutter wire.Cutter
+		p, n, err := cutter.Cut(s.pend[at:], true)
+		if err != nil || n == 0 {
+			break
+		}
+		at += n
+		s.clientChunk = chunkNone
+		if !p.Last {
+			s.clientChunk, s.dropped = chunkDrop, 0
+		}
+		switch {
+		case !s.skip:
+			s.playOne(p, out)
+		case p.Type == 'S':
+			s.skip = false
+			s.tellReady(out)
+		}
+	}
+	s.consume(at, out)
+	return at > 0
+}
+
+// playOne answers one frame.
+func (s *Session) playOne(p wire.Piece, out *Actions) {
+	body := p.Bytes[wire.HeaderLen:]
+	switch p.Type {
+	case 'Q':
+		s.playQuery(p, body, out)
+	case 'P':
+		s.playParse(p, body, out)
+	case 'B':
+		portal, name, _, err := wire.ParseBind(body)
+		st := s.prepared.find(name)
+		if err != nil || !endsTransaction(st) {
+			s.playError(out)
+			return
+		}
+		s.prepared.bound(portal, st)
+		out.put(Client, wire.AppendEmpty(out.own(Client), '2'))
+	case 'D':
+		s.playDescribe(body, out)
+	case 'E':
+		portal, _, err := wire.ParseExecute(body)
+		st := s.prepared.running(portal)
+		if err != nil || !endsTransaction(st) {
+			s.playError(out)
+			return
+		}
+		s.playEnd(&st.verdict, true, out)
+	case 'C':
+		if kind, name, err := wire.ParseTarget(body); err == nil && kind == 'S' {
+			s.prepared.remove(string(name))
+		}
+		out.put(Client, wire.AppendEmpty(out.own(Client), '3'))
+	case 'S':
+		s.tellReady(out)
+	case 'F':
+		s.playError(out)
+		s.skip = false
+		if p.Last {
+			s.tellReady(out)
+		} else {
+			s.dropped = 'F'
+		}
+	}
+}
+
+// playError tells what was lost, or that the transaction is aborted.
+func (s *Session) playError(out *Actions) {
+	why := errAborted
+	if s.untold != nil {
+		why, s.untold = s.untold, nil
+		s.info.Failed++
+	}
+	s.status = wire.StatusFailed
+	s.skip = true
+	out.put(Client, wire.AppendErrorResponse(out.own(Client), *why))
+}
+
+// playEnd ends the lost transaction. A COMMIT that comes before the client knows of the loss is an error.
+func (s *Session) playEnd(v *router.Verdict, extended bool, out *Actions) {
+	if v.Flags.Has(router.TxChain) {
+		s.playError(out)
+		return
+	}
+	if s.untold != nil && v.Command != router.CommandRollback {
+		s.playError(out)
+		s.skip = extended
+	} else {
+		out.put(Client, wire.AppendCommandComplete(out.own(Client), "ROLLBACK"))
+	}
+	s.untold = nil
+	s.ghost, s.status = false, wire.StatusIdle
+	s.settings.rolledBack()
+	s.prepared.ended()
+}
+
+func (s *Session) playQuery(p wire.Piece, body []byte, out *Actions) {
+	text, err := wire.ParseString(body)
+	var v router.Verdict
+	if err == nil && p.Last {
+		v = router.Classify(text, s.opts)
+	}
+	if v.Statements == 1 && (v.Command == router.CommandCommit || v.Command == router.CommandRollback) {
+		s.playEnd(&v, false, out)
+	} else if v.Command == router.CommandEmpty && v.Statements == 0 && p.Last && err == nil {
+		out.put(Client, wire.AppendEmpty(out.own(Client), 'I'))
+	} else {
+		s.playError(out)
+	}
+	s.skip = false
+	if !p.Last {
+		s.dropped = 'Q'
+		return
+	}
+	s.tellReady(out)
+}
+
+func (s *Session) playParse(p wire.Piece, body []byte, out *Actions) {
+	name, text, types, err := wire.ParseParse(body)
+	if err != nil || !p.Last {
+		s.playError(out)
+		return
+	}
+	st := s.newStatement(name, text, types)
+	if !endsTransaction(st) || len(name) > 0 && s.prepared.find(name) != nil {
+		s.playError(out)
+		return
+	}
+	s.prepared.install(st)
+	out.put(Client, wire.AppendEmpty(out.own(Client), '1'))
+}
+
+func (s *Session) playDescribe(body []byte, out *Actions) {
+	kind, name, err := wire.ParseTarget(body)
+	switch {
+	case err == nil && kind == 'S' && endsTransaction(s.prepared.find(name)):
+		out.put(Client, append(out.own(Client), 't', 0, 0, 0, 6, 0, 0))
+		out.put(Client, wire.AppendEmpty(out.own(Client), 'n'))
+	case err == nil && kind == 'P' && endsTransaction(s.prepared.running(name)):
+		out.put(Client, wire.AppendEmpty(out.own(Client), 'n'))
+	default:
+		s.playError(out)
+	}
+}
+
+// endsTransaction reports whether a statement is COMMIT or ROLLBACK.
+func endsTransaction(st *statement) bool {
+	return st != nil && (st.verdict.Command == router.CommandCommit || st.verdict.Command == router.CommandRollback)
+}
+
+// answerHere answers a turn that needs no server, while none is attached; it reports whether it did.
+func (s *Session) answerHere(out *Actions) bool {
+	t := &s.turn
+	if !t.complete {
+		return false
+	}
+	if !t.needs {
+		s.answerCloses(out)
+		return true
+	}
+	if t.frames != 1 || s.pend[0] != 'Q' {
+		return false
+	}
+	text, err := wire.ParseString(s.pend[wire.HeaderLen:t.end])
+	if err != nil {
+		return false
+	}
+	b := out.own(Client)
+	v := &t.verdict
+	switch v.Command {
+	case router.CommandEmpty:
+		b = wire.AppendEmpty(b, 'I')
+	case router.CommandDeallocateAll:
+		s.prepared.named = nil
+		b = wire.AppendCommandComplete(b, "DEALLOCATE ALL")
+	case router.CommandDeallocate:
+		name := string(v.AppendName(nil, text))
+		if s.prepared.named[name] == nil {
+			return false
+		}
+		s.prepared.remove(name)
+		b = wire.AppendCommandComplete(b, "DEALLOCATE")
+	case router.CommandDiscardAll:
+		s.settings.discardAll()
+		s.settings.committed()
+		s.prepared.clear()
+		b = wire.AppendCommandComplete(b, "DISCARD ALL")
+	case router.CommandBegin:
+		if s.mode != PoolStatement {
+			return false
+		}
+		b = wire.AppendErrorResponse(b, *errBeginRefused)
+	case router.CommandSet:
+		var ok bool
+		if b, ok = s.setOwn(b, v, text); !ok {
+			return false
+		}
+	default:
+		return false
+	}
+	out.put(Client, wire.AppendReadyForQuery(b, s.status))
+	s.info.Turns++
+	s.consume(t.end, out)
+	return true
+}
+
+// setOwn carries out SET of one of walgate's own parameters.
+func (s *Session) setOwn(b []byte, v *router.Verdict, text []byte) ([]byte, bool) {
+	if !v.NameIs(text, ownTarget) && !v.NameIs(text, ownConsistency) {
+		return b, false
+	}
+	e := makeEffect(v, text, s.opts)
+	switch {
+	case v.Flags.Has(router.ValueDefault):
+		s.settings.reset(e.name)
+	case !e.plain:
+		return b, false
+	default:
+		if refused := checkOwn(severityError, e.name, e.value); refused != nil {
+			return wire.AppendErrorResponse(b, *refused), true
+		}
+		s.settings.set(e.name, e.value)
+		s.settings.now.have = nil
+	}
+	s.settings.committed()
+	return wire.AppendCommandComplete(b, "SET"), true
+}
+
+// answerCloses answers a turn of nothing but Close, Flush and Sync.
+func (s *Session) answerCloses(out *Actions) {
+	end := s.turn.end
+	for rest := s.pend[:end]; len(rest) > 0; {
+		var cutter wire.Cutter
+		p, n, err := cutter.Cut(rest, true)
+		if err != nil || n == 0 {
+			break
+		}
+		rest = rest[n:]
+		switch p.Type {
+		case 'C':
+			kind, name, err := wire.ParseTarget(p.Bytes[wire.HeaderLen:])
+			if err == nil && kind == 'S' {
+				s.prepared.remove(string(name))
+			}
+			out.put(Client, wire.AppendEmpty(out.own(Client), '3'))
+		case 'S':
+			s.tellReady(out)
+		}
+	}
+	s.consume(end, out)
+}
