@@ -1,0 +1,39 @@
+# build: the binary. demo: a whole cluster on this machine. test: everything that CI checks.
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+.PHONY: build demo demo-stop test unit e2e lint fuzz clean
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/walgate ./cmd/walgate
+
+demo:
+	@scripts/postgresql.sh
+	@$(MAKE) --no-print-directory build
+	@scripts/demo.sh
+
+demo-stop:
+	@scripts/demo.sh stop
+
+test:
+	@scripts/test.sh
+
+unit:
+	@scripts/test.sh unit
+
+e2e:
+	@scripts/test.sh e2e
+
+lint:
+	@scripts/test.sh lint
+
+# One parser or decision at a time: make fuzz FUZZ=FuzzClassify PKG=./router TIME=5m
+FUZZ ?= FuzzClassify
+PKG  ?= ./router
+TIME ?= 1m
+fuzz:
+	$(GO) test -run '^$$' -fuzz '^$(FUZZ)$$' -fuzztime $(TIME) $(PKG)
+
+clean:
+	rm -rf bin dist .cache
