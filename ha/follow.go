@@ -122,7 +122,7 @@ func (t *tick) attach() Decision {
 		return t.because("refused: %s", v.Why)
 	case VerdictWait:
 	default:
-		if t.sourceReady() {
+		if in.Follows == "" && !in.ReceiverAlive && t.sourceReady() {
 			return t.restore(v)
 		}
 	}

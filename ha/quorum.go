@@ -54,7 +54,7 @@ func (t *tick) maintainSync() (why string) {
 		return t.asynchronous()
 	}
 	live := t.streaming()
-	settled := t.passed(in.StandbysSince, t.Timing.Degrade)
+	settled := t.passed(max(in.StandbysSince, t.Store.EpochSince), t.Timing.Degrade)
 	want := live
 	if !settled { // a standby that has just gone stays; its commits wait a little
 		want = union(live, intersect(s.Names, union(v, live)))
@@ -86,6 +86,9 @@ func (t *tick) maintainSync() (why string) {
 	return ""
 }
 
+// strictPatience is how many times Degrade a strict primary without standbys keeps its voters.
+const strictPatience = 5
+
 // asynchronous clears what a synchronous mode left behind.
 func (t *tick) asynchronous() string {
 	switch rec := t.Store.Record; {
@@ -102,6 +105,11 @@ func (t *tick) asynchronous() string {
 // degrade handles fewer standbys than commits must wait for.
 func (t *tick) degrade(v []replication.NodeID, s SyncNames, k int) string {
 	if t.Store.Record.Sync.Mode == SyncStrict {
+		// A voter that lives but does not stream may have to be copied anew, and its old copy must not count then.
+		if t.passed(max(t.Instance.StandbysSince, t.Store.EpochSince), strictPatience*t.Timing.Degrade) &&
+			slices.ContainsFunc(v, t.live) {
+			t.setVoters(nil)
+		}
 		if len(s.Names) == 0 {
 			t.setNames(SyncNames{k, []replication.NodeID{nobody}})
 		}

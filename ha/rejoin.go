@@ -169,6 +169,11 @@ func (t *tick) restore(v Verdict) Decision {
 	switch {
 	case !t.sourceReady():
 		return t.because("%s; waiting for an open primary", v.Why)
+	case rec.synchronous() && slices.Contains(rec.Sync.Voters, t.Self.Name) && in.Directory == DirectoryPresent:
+		if in.Process == ProcessStopped {
+			t.startFrozen()
+		}
+		return t.because("%s: waiting until %s counts on this node's vote no more: %s", v.Kind, rec.Primary, v.Why)
 	case in.Process != ProcessStopped:
 		t.postgres(PostgresMove{Kind: PostgresStopFast})
 		return t.because("stopping for %s: %s", v.Kind, v.Why)
