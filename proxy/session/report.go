@@ -107,11 +107,15 @@ func (r *report) appendChanges(dst []byte, facts *ServerFacts, pending settingPa
 		if masked, ok := r.endpoint(p.Name); ok {
 			value = masked
 		}
-		if at >= 0 && r.told[at].Value == value {
-			continue
-		}
 		if pending.want != pending.have && changedFold(pending.have, pending.want, p.Name) {
-			r.stale = true
+			r.stale = true // the server will say so when the settings are restored
+			wanted, ok := pending.want.value(strings.ToLower(p.Name))
+			if !ok {
+				continue
+			}
+			value = reportedForm(p.Name, wanted, value)
+		}
+		if at >= 0 && r.told[at].Value == value {
 			continue
 		}
 		if at < 0 {
