@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -224,5 +225,35 @@ func TestValidate(t *testing.T) {
 		if err := c.validate(); (err == nil) != test.ok {
 			t.Errorf("%s: got %v", test.name, err)
 		}
+	}
+}
+
+func TestSteps(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, content string) {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(content), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("node1/agent.log", `time=2026-01-02T03:04:04.000Z level=INFO msg=decision why=before
+time=2026-01-02T03:04:05.200Z level=INFO msg="store move" move=vote took=3ms
+time=2026-01-02T03:04:05.100Z level=INFO msg=decision why="the \"beat\" has expired" lease=vote
+time=2026-01-02T03:04:05.150Z level=INFO msg="etcd says" part=etcd
+not a line
+`)
+	write("node2/agent.log", `{"time":"2026-01-02T03:04:05.3Z","level":"WARN","msg":"decision","why":"w","n":1}`+"\n")
+	write("node1/postgres.log", "time=2026-01-02T03:04:05.100Z level=INFO msg=decision\n")
+	steps := readSteps(dir, epoch, epoch.Add(time.Second))
+	want := []Step{
+		{AtMS: 100, Source: "node1/agent.log", Message: "decision", Facts: `lease=vote why=the "beat" has expired`},
+		{AtMS: 200, Source: "node1/agent.log", Message: "store move", Facts: "move=vote took=3ms"},
+		{AtMS: 300, Source: "node2/agent.log", Message: "decision", Facts: "n=1 why=w"},
+	}
+	if diff := cmp.Diff(want, steps, cmpopts.IgnoreUnexported(Step{})); diff != "" {
+		t.Error(diff)
+	}
+	if d, v, c := firstStep(steps, "decision", ""), firstStep(steps, "store move", "vote"), firstStep(steps, "store move", "claim"); d != 100 || v != 200 || c != -1 {
+		t.Errorf("got %v, %v, %v", d, v, c)
 	}
 }

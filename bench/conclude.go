@@ -60,6 +60,13 @@ func (b *bed) measure(attempts []attempt) {
 	b.run.ClaimMS = since(b.injected, seen.claimed)
 	b.run.PromoteMS = since(b.injected, seen.promoted)
 	b.run.OpenMS = since(b.injected, seen.opened)
+	until := gap.to
+	if until.IsZero() {
+		until = b.injected.Add(b.cfg.load())
+	}
+	b.run.Steps = readSteps(b.cfg.Dir, b.injected, until.Add(time.Second))
+	b.run.DetectMS = firstStep(b.run.Steps, "decision", "")
+	b.run.VoteMS = firstStep(b.run.Steps, "store move", "vote")
 	if b.cfg.Fault.freezes() {
 		b.run.ResumedMS = since(b.injected, b.returned)
 	}

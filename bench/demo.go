@@ -83,9 +83,14 @@ const demoTimeout = 3 * time.Minute
 // ensureDemo starts a demo unless the folder has a running one. stop ends what was started, and is never nil.
 func ensureDemo(ctx context.Context, cfg Config) (stop func() error, err error) {
 	none := func() error { return nil }
-	_, err = LoadDemo(cfg.Dir)
+	d, err := LoadDemo(cfg.Dir)
 	switch {
 	case err == nil:
+		a := newAPI(d.Sidecar.API)
+		defer a.close()
+		if _, err := a.cluster(ctx); err != nil {
+			return none, fmt.Errorf("the demo in %s does not answer, start it with `walgate demo start --dir %[1]s`: %w", cfg.Dir, err)
+		}
 		return none, nil
 	case !errors.Is(err, fs.ErrNotExist):
 		return none, err

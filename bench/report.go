@@ -37,7 +37,10 @@ type Run struct {
 	Problem  string    `json:"problem,omitempty"`
 
 	OutageMS float64 `json:"outage_ms"` // longest time without an acknowledgement to the writers
-	// From the fault to ...; claim, promotion and open door are as the sidecar's API showed them.
+	// From the fault to ...; detection (the first decision) and votes are as the agents logged them, claim, promotion and
+	// open door as the sidecar's API showed them.
+	DetectMS      float64 `json:"detect_ms"`
+	VoteMS        float64 `json:"vote_ms"`
 	ClaimMS       float64 `json:"claim_ms"`
 	PromoteMS     float64 `json:"promote_ms"`
 	OpenMS        float64 `json:"open_ms"`
@@ -70,6 +73,7 @@ type Run struct {
 	ResumedMS      float64        `json:"resumed_ms"`   // when frozen processes went on; -1: nothing was frozen
 	MissingCount   int            `json:"missing_count"`
 	DuplicateCount int            `json:"duplicate_count"`
+	Steps          []Step         `json:"steps"` // the agents' own account, until shortly after the first commit
 }
 
 // Pgbench is what pgbench felt.
@@ -156,11 +160,11 @@ func (r Report) Passed() error {
 // WriteTable prints the report for people.
 func (r Report) WriteTable(w io.Writer) error {
 	out := tabwriter.NewWriter(w, 0, 4, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(out, "run\tfrom\tto\toutage\tclaim\tpromoted\topen\tcommit\thealed\tlongest\terrors\tbroken\tidle lost\tmissing\tdouble\tpgbench\t\n")
+	fmt.Fprintf(out, "run\tfrom\tto\toutage\tdetect\tvote\tclaim\tpromoted\topen\tcommit\thealed\tlongest\terrors\tbroken\tidle lost\tmissing\tdouble\tpgbench\t\n")
 	for _, run := range r.Runs {
-		fmt.Fprintf(out, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d/%d\t%d/%d\t%d\t%s\t\n",
-			run.Number, run.From, run.To, seconds(run.OutageMS), seconds(run.ClaimMS), seconds(run.PromoteMS), seconds(run.OpenMS),
-			seconds(run.FirstCommitMS), seconds(run.HealedMS), seconds(run.WaitedMS), counts(run.Errors), run.WritersBroken,
+		fmt.Fprintf(out, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d/%d\t%d/%d\t%d\t%s\t\n",
+			run.Number, run.From, run.To, seconds(run.OutageMS), seconds(run.DetectMS), seconds(run.VoteMS), seconds(run.ClaimMS),
+			seconds(run.PromoteMS), seconds(run.OpenMS), seconds(run.FirstCommitMS), seconds(run.HealedMS), seconds(run.WaitedMS), counts(run.Errors), run.WritersBroken,
 			run.IdleBroken, run.IdleSessions, run.MissingCount, run.Acknowledged, run.DuplicateCount, seconds(run.Pgbench.OutageMS))
 	}
 	if err := out.Flush(); err != nil {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/walgate/walgate/ha"
+	"github.com/walgate/walgate/replication/boottime"
 )
 
 // freeURLs returns n URLs on free loopback ports.
@@ -76,7 +77,7 @@ func openAt(t *testing.T, cluster string, cfgs ...MemberConfig) *Store {
 		endpoints = append(endpoints, cfg.ClientURL)
 	}
 	s, err := Open(EtcdConfig{Cluster: cluster, Endpoints: endpoints, Timeout: time.Second, Attempt: 400 * time.Millisecond,
-		Clock: BootTime}, slog.New(slog.DiscardHandler))
+		Clock: boottime.Now}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
