@@ -238,7 +238,13 @@ func TestPgbench(t *testing.T) {
 	s.pgbench(t, "-i", "-s", "1", "-q")
 	for _, mode := range []string{"simple", "extended", "prepared"} {
 		t.Run(mode, func(t *testing.T) {
-			t.Log(s.pgbench(t, "-n", "-M", mode, "-c", "16", "-j", "2", "-T", "3"))
+			clients := "16"
+			if mode == "prepared" {
+				// pgbench 15 blocks in PQprepare while other clients of its thread are in transactions: with fewer
+				// servers than clients it would wait for itself.
+				clients = "5"
+			}
+			t.Log(s.pgbench(t, "-n", "-M", mode, "-c", clients, "-j", "2", "-T", "3"))
 			t.Log(s.pgbench(t, "-n", "-S", "-M", mode, "-c", "16", "-j", "2", "-T", "2"))
 		})
 	}

@@ -25,12 +25,12 @@ type Client struct {
 	mu       sync.Mutex
 	resumed  *sync.Cond // reading goes on, or the session has ended
 	session  *session.Session
-	actions  session.Actions
-	inner    session.Event // for events that arise while actions are carried out
-	frame    session.Event // for frames
-	out      *sender       // toward the client
-	server   *server       // attached
-	stopped  [2]bool       // reading of a side
+	actions  *session.Actions // borrowed while mu is held and there is something to do
+	inner    session.Event    // for events that arise while actions are carried out
+	frame    session.Event    // for frames
+	out      *sender          // toward the client
+	server   *server          // attached
+	stopped  [2]bool          // reading of a side
 	ticket   *pool.Ticket
 	waiting  bool // ticket is in a queue
 	deferred []grant
@@ -121,7 +121,7 @@ func (c *Client) frames() bool {
 			Kind: session.Frame, Side: session.Client,
 			Type: p.Type, Length: p.Length, Bytes: p.Bytes, First: p.First, Last: p.Last,
 		}
-		c.session.Handle(now, &c.frame, &c.actions)
+		c.session.Handle(now, &c.frame, c.acting())
 		if c.actions.Control() {
 			c.settle(now)
 			now = c.driver.cfg.Now()
@@ -132,14 +132,19 @@ func (c *Client) frames() bool {
 // mayRead waits while the session has stopped reading of the side; false when the session has ended.
 func (c *Client) mayRead(side session.Side) bool {
 	for c.stopped[side] && !c.ended && !c.closing {
-		if len(c.deferred) > 0 {
-			c.unlock()
-			c.mu.Lock()
-			continue
-		}
-		c.resumed.Wait()
+		c.pause()
 	}
 	return !c.ended
+}
+
+// pause waits for resumed, with mu released and nothing left undelivered.
+func (c *Client) pause() {
+	if len(c.deferred) > 0 {
+		c.unlock()
+		c.mu.Lock()
+		return
+	}
+	c.resumed.Wait()
 }
 
 // violation ends the session of a client whose bytes can't be followed.
@@ -154,8 +159,16 @@ func (c *Client) tell(now replication.Instant, ev session.Event) {
 		return
 	}
 	c.inner = ev
-	c.session.Handle(now, &c.inner, &c.actions)
+	c.session.Handle(now, &c.inner, c.acting())
 	c.settle(now)
+}
+
+// acting returns the Actions to fill. Called with mu held; unlock gives them back.
+func (c *Client) acting() *session.Actions {
+	if c.actions == nil {
+		c.actions = c.driver.actions.Get().(*session.Actions)
+	}
+	return c.actions
 }
 
 // unlock releases mu and then delivers the servers that were given back under it: no two sessions are ever locked at the
@@ -163,6 +176,10 @@ func (c *Client) tell(now replication.Instant, ev session.Event) {
 func (c *Client) unlock() {
 	grants := c.deferred
 	c.deferred = nil
+	if c.actions != nil { // empty: every way here goes through settle
+		c.driver.actions.Put(c.actions)
+		c.actions = nil
+	}
 	c.mu.Unlock()
 	for _, g := range grants {
 		g.ticket.Waiter.Granted(g.ticket, g.server)
@@ -174,6 +191,9 @@ func (c *Client) finish() {
 	c.mu.Lock()
 	now := c.driver.cfg.Now()
 	c.tell(now, session.Event{Kind: session.Closed, Side: session.Client})
+	for c.server != nil && !c.closing { // it rolls back, and has armed a deadline for that
+		c.pause()
+	}
 	c.ended = true
 	if c.server != nil {
 		c.detach(false)

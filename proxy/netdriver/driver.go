@@ -65,6 +65,7 @@ type Driver struct {
 	verify   *auth.Directory
 	log      *slog.Logger
 	buffers  sync.Pool // of *[]byte
+	actions  sync.Pool // of *session.Actions
 	hooks    Hooks
 	draining atomic.Bool
 	Counters Counters
@@ -97,5 +98,6 @@ func New(cfg Config, servers Servers, door Door, verify *auth.Directory, log *sl
 		buf := make([]byte, cfg.ReadBuffer)
 		return &buf
 	}
+	d.actions.New = func() any { return new(session.Actions) }
 	return d, nil
 }

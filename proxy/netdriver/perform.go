@@ -11,6 +11,7 @@ import (
 // settle carries out the session's actions, and those that follow from them, until nothing is left to do. Called with
 // mu held; it never blocks.
 func (c *Client) settle(now replication.Instant) {
+	c.acting()
 	for {
 		if c.server != nil {
 			c.send(c.server.out, c.actions.Output(session.Server), session.Server)
@@ -24,7 +25,7 @@ func (c *Client) settle(now replication.Instant) {
 		if !more && !c.raise() {
 			return
 		}
-		c.session.Handle(now, &c.inner, &c.actions)
+		c.session.Handle(now, &c.inner, c.actions)
 	}
 }
 
@@ -49,7 +50,7 @@ func (c *Client) send(s *sender, b []byte, side session.Side) {
 // control carries out everything but output, in the order that session.Actions states. It reports whether c.inner is the
 // event that answers a Need.
 func (c *Client) control() (more bool) {
-	a := &c.actions
+	a := c.actions
 	if a.CancelServer && c.server != nil {
 		c.driver.servers.Cancel(c.server.pool)
 	}

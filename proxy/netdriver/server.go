@@ -109,7 +109,7 @@ func (c *Client) serverFrames(s *server) (more, ok bool) {
 			Kind: session.Frame, Side: session.Server,
 			Type: p.Type, Length: p.Length, Bytes: p.Bytes, First: p.First, Last: p.Last,
 		}
-		c.session.Handle(now, &c.frame, &c.actions)
+		c.session.Handle(now, &c.frame, c.acting())
 		if c.actions.Control() {
 			c.settle(now)
 			if c.server != s {
