@@ -49,6 +49,11 @@ func testConfig() proxy.Config {
 // newSetup starts both; change may alter the configuration.
 func newSetup(t *testing.T, change func(*proxy.Config)) *setup {
 	t.Helper()
+	return newSetupWith(t, change, prometheus.NewRegistry())
+}
+
+func newSetupWith(t *testing.T, change func(*proxy.Config), registry *prometheus.Registry) *setup {
+	t.Helper()
 	s := &setup{pg: startPostgres(t), view: new(replication.Feed[replication.View]), gate: new(replication.Gate)}
 	cfg := testConfig()
 	if change != nil {
@@ -64,7 +69,7 @@ func newSetup(t *testing.T, change func(*proxy.Config)) *setup {
 	s.server, err = proxy.New(cfg, proxy.Deps{
 		View: s.view, Board: new(replication.Feed[replication.StatusBoard]), Gate: s.gate,
 		Logger:   slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
-		Registry: prometheus.NewRegistry(),
+		Registry: registry,
 	})
 	if err != nil {
 		t.Fatal(err)
