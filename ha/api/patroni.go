@@ -46,7 +46,7 @@ func (s *Server) patroniRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /failover", s.unsafe(s.patroniSwitchover(failoverDrain)))
 	mux.HandleFunc("POST /restart", s.unsafe(s.localVerb("restarted", Local.Restart)))
 	mux.HandleFunc("POST /reload", s.unsafe(s.localVerb("reloaded", Local.Reload)))
-	mux.HandleFunc("POST /reinitialize", s.unsafe(s.localVerb("reinitialized", Local.Reinitialize)))
+	mux.HandleFunc("POST /reinitialize", s.unsafe(s.localVerb("being cloned anew", Local.Reinitialize)))
 }
 
 // facts are what the health checks judge.

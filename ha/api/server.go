@@ -49,7 +49,7 @@ type Local interface {
 	Restart(ctx context.Context) error
 	// Reload applies the configuration that can be applied live.
 	Reload(ctx context.Context) error
-	// Reinitialize sets the data directory aside and clones it anew.
+	// Reinitialize begins to clone the data directory anew, with the old one set aside.
 	Reinitialize(ctx context.Context) error
 	// ServerVersion is server_version_num of the PostgreSQL; 0 when not known.
 	ServerVersion() int
@@ -160,7 +160,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST /v1/resume", s.unsafe(s.postPause(false)))
 	mux.HandleFunc("POST /v1/restart", s.unsafe(s.localVerb("restarted", Local.Restart)))
 	mux.HandleFunc("POST /v1/reload", s.unsafe(s.localVerb("reloaded", Local.Reload)))
-	mux.HandleFunc("POST /v1/reinitialize", s.unsafe(s.localVerb("reinitialized", Local.Reinitialize)))
+	mux.HandleFunc("POST /v1/reinitialize", s.unsafe(s.localVerb("being cloned anew", Local.Reinitialize)))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.deps.Registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	mux.HandleFunc("GET /ui", serveDashboard)
 	return mux

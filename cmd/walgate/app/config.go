@@ -62,6 +62,7 @@ type EmbeddedConfig struct {
 	Name           string            `key:"name" doc:"Name of the member. Empty: node.name."`
 	PeerListen     string            `key:"peer_listen" doc:"URL for the other members."`
 	ClientListen   string            `key:"client_listen" doc:"URL for clients: nodes and sidecars."`
+	Join           bool              `key:"join" doc:"The directory is empty because this member was removed and added again through the others."`
 	InitialCluster map[string]string `key:"initial_cluster" doc:"Peer URL of every member by name, this one included; used when the store is founded. Empty: this member alone."`
 }
 
@@ -78,7 +79,16 @@ type HAConfig struct {
 	Renew          time.Duration `key:"renew" doc:"How often the primary renews its beat."`
 	RPCTimeout     time.Duration `key:"rpc_timeout" doc:"Limit of one question to etcd."`
 	StopMargin     time.Duration `key:"stop_margin" doc:"The door is shut ttl - stop_margin after the last renewal."`
-	KillAfter      time.Duration `key:"kill_after" doc:"PostgreSQL is killed so long after the door was shut." allowed:"less than stop_margin"`
+	KillAfter      time.Duration `key:"kill_after" doc:"PostgreSQL is dead so long after the door was shut." allowed:"at most stop_margin less 2% of ttl"`
+	KillLead       time.Duration `key:"kill_lead" doc:"So long before that the agent kills it, and the guard need not." allowed:"less than kill_after"`
+	Tie            time.Duration `key:"tie" doc:"Of standbys with equal positions the first by name claims; the others wait so long for it."`
+	VoteWait       time.Duration `key:"vote_wait" doc:"How long the votes of all live members are awaited (sync: off)."`
+	Degrade        time.Duration `key:"degrade" doc:"How long a standby that was lost stays among the synchronous ones."`
+	StopTimeout    time.Duration `key:"stop_timeout" doc:"A fast shutdown of PostgreSQL that takes longer is escalated."`
+	StartTimeout   time.Duration `key:"start_timeout" doc:"A start of PostgreSQL (not its recovery) that takes longer has failed."`
+	Registration   time.Duration `key:"registration" doc:"A node or proxy that is gone is forgotten after this time." allowed:"2s or more"`
+	MinReadGap     time.Duration `key:"min_read_gap" doc:"Least time between two reads of the store."`
+	ClockMargin    time.Duration `key:"clock_margin" doc:"Taken off every right to write that a proxy holds, for drift between clocks."`
 	Sync           string        `key:"sync" doc:"When a commit is acknowledged: quorum (by the primary and a standby; without any standby by the primary alone), strict (never without a standby), off." allowed:"quorum, strict, off"`
 	SyncQuorum     int           `key:"sync_quorum" doc:"How many standbys must hold a commit." allowed:"1 or more"`
 	MaximumLag     Bytes         `key:"maximum_lag" doc:"With sync: off, how far a standby may be behind and still be promoted."`
@@ -86,6 +96,8 @@ type HAConfig struct {
 	ColdStartWait  time.Duration `key:"cold_start_wait" doc:"How long members wait for the last primary when none of them may claim (sync: off)."`
 	DrainTimeout   time.Duration `key:"drain_timeout" doc:"How long a switchover waits for open transactions; then they are cancelled."`
 	HandoffTimeout time.Duration `key:"handoff_timeout" doc:"Limit of a whole switchover." allowed:"more than drain_timeout"`
+	HandoffMaxLag  Bytes         `key:"handoff_max_lag" doc:"How far a standby may be behind when it is asked to take over."`
+	RejoinWait     time.Duration `key:"rejoin_wait" doc:"How long the switchover verb waits for the old primary to stream."`
 }
 
 // ProxyConfig describes the application's endpoint.
@@ -137,7 +149,9 @@ type RoutingConfig struct {
 	MaxLagBytes  Bytes         `key:"max_lag_bytes" doc:"A replica further behind serves no bounded, session or strong reads."`
 	MaxLag       time.Duration `key:"max_lag" doc:"The same in time."`
 	MaxStatusAge time.Duration `key:"max_status_age" doc:"What a node said of itself is not believed for longer."`
-	PollInterval time.Duration `key:"poll_interval" doc:"How often the positions of all nodes are asked for."`
+	PollActive   time.Duration `key:"poll_active" doc:"How often the positions of all nodes are asked for while reads wait for them."`
+	PollIdle     time.Duration `key:"poll_idle" doc:"How often otherwise." allowed:"at least poll_active"`
+	ActiveFor    time.Duration `key:"active_for" doc:"How long one read that waits counts."`
 }
 
 // AuthConfig bounds the cache of verifiers.
@@ -189,9 +203,13 @@ func Default() Config {
 		}},
 		HA: HAConfig{
 			TTL: 5 * time.Second, Renew: 700 * time.Millisecond, RPCTimeout: time.Second,
-			StopMargin: 2 * time.Second, KillAfter: time.Second, Sync: "quorum", SyncQuorum: 1,
+			StopMargin: 2 * time.Second, KillAfter: time.Second, KillLead: 300 * time.Millisecond,
+			Tie: 200 * time.Millisecond, VoteWait: 300 * time.Millisecond, Degrade: 2 * time.Second,
+			StopTimeout: 20 * time.Second, StartTimeout: time.Minute, Registration: 4 * time.Second,
+			MinReadGap: 20 * time.Millisecond, ClockMargin: 200 * time.Millisecond, Sync: "quorum", SyncQuorum: 1,
 			MaximumLag: 1 << 20, OnCrash: "auto", ColdStartWait: time.Minute,
-			DrainTimeout: 5 * time.Second, HandoffTimeout: 20 * time.Second,
+			DrainTimeout: 5 * time.Second, HandoffTimeout: 20 * time.Second, HandoffMaxLag: 16 << 20,
+			RejoinWait: 30 * time.Second,
 		},
 		Proxy: ProxyConfig{
 			Listen: "127.0.0.1:6432",
@@ -201,7 +219,7 @@ func Default() Config {
 			},
 			Routing: RoutingConfig{
 				Target: "auto", Consistency: "session", MaxLagBytes: 16 << 20, MaxLag: 10 * time.Second,
-				MaxStatusAge: 2 * time.Second, PollInterval: 200 * time.Millisecond,
+				MaxStatusAge: 2 * time.Second, PollActive: 10 * time.Millisecond, PollIdle: 200 * time.Millisecond, ActiveFor: time.Second,
 			},
 			HoldTimeout: 30 * time.Second, HeldSessions: 10000, HeldBytes: 256 << 20, MaxClients: 10000,
 			LoginTimeout: 60 * time.Second, ShutdownTimeout: 5 * time.Second,

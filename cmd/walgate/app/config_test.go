@@ -126,7 +126,7 @@ func TestValidate(t *testing.T) {
 		"port":                {change: func(c *app.Config) { c.Postgres.Port = 70000 }, want: "postgres.port: 70000; allowed: 1 to 65535"},
 		"sync":                {change: func(c *app.Config) { c.HA.Sync = "quorom" }, want: `ha.sync: "quorom", did you mean "quorum"?; allowed: quorum, strict, off`},
 		"lease arithmetic":    {change: func(c *app.Config) { c.HA.TTL = 3 * time.Second }, want: "ha.ttl: 3s is too short: 2*renew + rpc_timeout + stop_margin + 1% of ttl is 4.43s"},
-		"kill after stop":     {change: func(c *app.Config) { c.HA.KillAfter = 2 * time.Second }, want: "ha.kill_after: 2s; allowed: less than stop_margin"},
+		"kill after stop":     {change: func(c *app.Config) { c.HA.KillAfter = 2 * time.Second }, want: "ha.kill_after: 2s; allowed: at most stop_margin"},
 		"open store":          {change: func(c *app.Config) { c.Store.Embedded.PeerListen = "http://10.0.0.1:2380" }, want: "is not loopback and needs store.tls"},
 		"not in the cluster":  {change: func(c *app.Config) { c.Store.Embedded.InitialCluster = map[string]string{"b": "http://127.0.0.1:1"} }, want: `does not name this member, "node1"`},
 		"pool":                {change: func(c *app.Config) { c.Proxy.Pool.Max = 0 }, want: "proxy.pool.max: 0; allowed: more than 0"},

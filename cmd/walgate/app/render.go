@@ -44,6 +44,30 @@ func renderSection(out *strings.Builder, section reflect.Value, indent string) {
 	}
 }
 
+// RenderChanged writes the keys that differ from Default, without comments.
+func RenderChanged(c Config) string {
+	var out strings.Builder
+	renderChanged(&out, reflect.ValueOf(Default()), reflect.ValueOf(c), "")
+	return out.String()
+}
+
+func renderChanged(out *strings.Builder, before, after reflect.Value, indent string) {
+	for i := range before.NumField() {
+		key, value := before.Type().Field(i).Tag.Get("key"), after.Field(i)
+		if value.Kind() == reflect.Struct {
+			var nested strings.Builder
+			renderChanged(&nested, before.Field(i), value, indent+"  ")
+			if nested.Len() > 0 {
+				out.WriteString(indent + key + ":\n" + nested.String())
+			}
+			continue
+		}
+		if !reflect.DeepEqual(before.Field(i).Interface(), value.Interface()) {
+			fmt.Fprintf(out, "%s%s: %s\n", indent, key, renderValue(value, ""))
+		}
+	}
+}
+
 func renderValue(value reflect.Value, example string) string {
 	if value.IsZero() && example != "" {
 		return example

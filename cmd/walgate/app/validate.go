@@ -195,18 +195,22 @@ func (c *Config) validateStore(k *check, kind Kind) {
 
 func (c *Config) validateHA(k *check) {
 	h := c.HA
-	for key, value := range map[string]time.Duration{
-		"ha.ttl": h.TTL, "ha.renew": h.Renew, "ha.rpc_timeout": h.RPCTimeout, "ha.stop_margin": h.StopMargin,
-		"ha.kill_after": h.KillAfter, "ha.cold_start_wait": h.ColdStartWait, "ha.drain_timeout": h.DrainTimeout,
-		"ha.handoff_timeout": h.HandoffTimeout,
-	} {
-		k.positive(key, value)
+	for _, f := range leaves("ha", reflect.ValueOf(h)) {
+		if f.value.Kind() == reflect.Int64 && f.path != "ha.maximum_lag" && f.value.Int() <= 0 {
+			k.failf(f.path, "%v; allowed: more than 0", f.value.Interface())
+		}
 	}
-	if need := 2*h.Renew + h.RPCTimeout + h.StopMargin + h.TTL/100; need > h.TTL {
+	if need := c.MinTTL(); need > h.TTL {
 		k.failf("ha.ttl", "%s is too short: 2*renew + rpc_timeout + stop_margin + 1%% of ttl is %s", h.TTL, need)
 	}
-	if h.KillAfter >= h.StopMargin {
-		k.failf("ha.kill_after", "%s; allowed: less than stop_margin (%s)", h.KillAfter, h.StopMargin)
+	if most := h.StopMargin - h.TTL/50; h.KillAfter > most {
+		k.failf("ha.kill_after", "%s; allowed: at most stop_margin less 2%% of ttl (%s)", h.KillAfter, most)
+	}
+	if h.KillLead >= h.KillAfter {
+		k.failf("ha.kill_lead", "%s; allowed: less than kill_after (%s)", h.KillLead, h.KillAfter)
+	}
+	if h.Registration < 2*time.Second {
+		k.failf("ha.registration", "%s; allowed: 2s or more", h.Registration)
 	}
 	if h.HandoffTimeout <= h.DrainTimeout {
 		k.failf("ha.handoff_timeout", "%s; allowed: more than drain_timeout (%s)", h.HandoffTimeout, h.DrainTimeout)
@@ -237,6 +241,9 @@ func (c *Config) validateProxy(k *check) {
 	}
 	k.oneOf("proxy.routing.target", p.Routing.Target, "primary", "replica", "auto")
 	k.oneOf("proxy.routing.consistency", p.Routing.Consistency, "eventual", "bounded", "session", "strong")
+	if p.Routing.PollIdle < p.Routing.PollActive {
+		k.failf("proxy.routing.poll_idle", "%s; allowed: at least poll_active (%s)", p.Routing.PollIdle, p.Routing.PollActive)
+	}
 	k.required("proxy.auth.database", p.Auth.Database, "the database with the function walgate.verifier")
 	for _, f := range leaves("proxy", reflect.ValueOf(p)) {
 		switch f.value.Kind() {
@@ -255,6 +262,11 @@ func inside(path, dir string) bool {
 	}
 	relative, err := filepath.Rel(dir, path)
 	return err == nil && relative != ".." && !strings.HasPrefix(relative, "../")
+}
+
+// MinTTL is the least ttl that the other times allow: 2R + O + D + 1%.
+func (c *Config) MinTTL() time.Duration {
+	return 2*c.HA.Renew + c.HA.RPCTimeout + c.HA.StopMargin + c.HA.TTL/100
 }
 
 // MemberName is the name of the embedded etcd member.

@@ -1,0 +1,398 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/walgate/walgate/ha"
+	"github.com/walgate/walgate/ha/api"
+	"github.com/walgate/walgate/ha/postgres"
+	"github.com/walgate/walgate/ha/store"
+	"github.com/walgate/walgate/proxy"
+	"github.com/walgate/walgate/proxy/session"
+	"github.com/walgate/walgate/replication"
+	"github.com/walgate/walgate/replication/boottime"
+	"github.com/walgate/walgate/replication/monitor"
+	"github.com/walgate/walgate/router"
+)
+
+// common is what a node and a stateless proxy have alike: the store that is followed, the status board, the proxy
+// server and the API.
+type common struct {
+	cfg      Config
+	log      *slog.Logger
+	level    *slog.LevelVar
+	secret   postgres.Secret
+	token    string
+	registry *prometheus.Registry
+
+	store    *store.Store
+	follower *store.Follower
+	boards   replication.Feed[replication.StatusBoard]
+	monitor  *monitor.Monitor
+	proxy    *proxy.Server
+	register *store.Registration[ha.ProxyReport]
+	api      *api.Server
+	listener net.Listener // of the API
+
+	background sync.WaitGroup // what serves to the very end
+	clients    sync.WaitGroup // the proxy and its registration
+	failed     chan error     // capacity: one for each service
+}
+
+// services is how many goroutines of a process may report an end that nobody asked for.
+const services = 8
+
+// newCommon reads secrets and builds what both kinds of process have; nothing runs and nothing listens yet.
+func newCommon(cfg Config, stderr io.Writer) (*common, error) {
+	secret, err := ReadSecret(cfg.Cluster.SecretFile)
+	if err != nil {
+		return nil, err
+	}
+	c := &common{cfg: cfg, secret: postgres.NewSecret(cfg.Cluster.Name, []byte(secret)), registry: prometheus.NewRegistry(), failed: make(chan error, services)}
+	c.log, c.level = newLogger(cfg.Log, stderr)
+	c.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if cfg.API.TokenFile != "" {
+		if c.token, err = ReadSecret(cfg.API.TokenFile); err != nil {
+			return nil, err
+		}
+	}
+	clientTLS, err := storeTLS(cfg.Store.TLS)
+	if err != nil {
+		return nil, err
+	}
+	c.store, err = store.Open(store.EtcdConfig{
+		Cluster: cfg.Cluster.Name, Endpoints: cfg.storeEndpoints(), TLS: clientTLS, Timeout: cfg.HA.RPCTimeout,
+		Attempt: cfg.HA.RPCTimeout / 3, Clock: boottime.Now,
+	}, c.log.With("part", "store"))
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(c.buildFollower(), c.buildProxy([]byte(secret))); err != nil {
+		return nil, errors.Join(err, c.store.Close())
+	}
+	return c, nil
+}
+
+func (c *common) buildFollower() (err error) {
+	h, r := c.cfg.HA, c.cfg.Proxy.Routing
+	c.follower, err = store.NewFollower(store.FollowerConfig{
+		Period: h.Renew, Gap: h.MinReadGap, Timeout: h.RPCTimeout, Margin: h.ClockMargin, Clock: boottime.Now,
+	}, c.store, c.log.With("part", "follower"))
+	if err != nil {
+		return err
+	}
+	password := c.secret.Password(postgres.RoleMonitor)
+	c.monitor, err = monitor.New(monitor.Config{
+		User: postgres.RoleMonitor, Password: func() (string, error) { return password, nil }, Database: c.cfg.Proxy.Auth.Database,
+		ConnectTimeout: c.cfg.Postgres.ProbeTimeout, QueryTimeout: c.cfg.Postgres.ProbeTimeout,
+		ActivePeriod: r.PollActive, IdlePeriod: r.PollIdle, ActiveFor: r.ActiveFor,
+	}, c.follower.Views(), &c.boards, c.log.With("part", "monitor"))
+	return err
+}
+
+func (c *common) buildProxy(secret []byte) error {
+	cfg, err := proxyConfig(c.cfg)
+	if err != nil {
+		return err
+	}
+	cfg.MonitorUser, cfg.MonitorPassword = postgres.RoleMonitor, c.secret.Password(postgres.RoleMonitor)
+	// Equal on all proxies, so that a role that does not exist has the same salt everywhere.
+	mac := hmac.New(sha256.New, secret)
+	mac.Write([]byte("walgate/" + c.cfg.Cluster.Name + "/salts of unknown roles"))
+	cfg.MockSecret = mac.Sum(nil)
+	c.proxy, err = proxy.New(cfg, proxy.Deps{
+		View: c.follower.Views(), Board: &c.boards, Gate: c.follower.Gate(), Logger: c.log.With("part", "proxy"), Registry: c.registry,
+	})
+	if err != nil {
+		return err
+	}
+	c.register, err = store.NewProxyRegistration(c.registration(), c.store, c.log.With("part", "registration"))
+	return err
+}
+
+func (c *common) registration() store.RegistrationConfig {
+	return store.RegistrationConfig{TTL: c.cfg.HA.Registration, Gap: c.cfg.HA.MinReadGap, Timeout: c.cfg.HA.RPCTimeout}
+}
+
+// buildAPI builds the API and opens its listener: a port in use is known before PostgreSQL is touched.
+func (c *common) buildAPI(ctx context.Context, local api.Local) error {
+	apiTLS, err := serverTLS(c.cfg.API.TLS)
+	if err != nil {
+		return err
+	}
+	h := c.cfg.HA
+	c.api, err = api.New(api.Config{
+		Cluster: c.cfg.Cluster.Name, Node: replication.NodeID(c.cfg.Node.Name), Listen: c.cfg.API.Listen, TLS: apiTLS, Token: c.token,
+		Version: Version(), MinTTL: c.cfg.MinTTL(), SwitchoverMaxLag: int64(h.HandoffMaxLag), DrainTimeout: h.DrainTimeout,
+		HandoffTimeout: h.HandoffTimeout, EndWait: h.RejoinWait,
+	}, api.Deps{
+		Snapshots: c.follower.Snapshots(), Board: &c.boards, Gate: c.follower.Gate(), Clock: boottime.Now, StoreErr: c.follower.Err,
+		Records: c.store, Local: local, Registry: c.registry, Log: c.log.With("part", "api"),
+	})
+	if err != nil {
+		return err
+	}
+	c.listener, err = c.api.Listen(ctx)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return &PortInUseError{Address: c.cfg.API.Listen, Purpose: "api.listen", Holder: portHolder(c.cfg.API.Listen)}
+	}
+	return err
+}
+
+// checkPorts looks whether the proxy's addresses are free; its own listening comes a little later.
+func (c *common) checkPorts() error {
+	if err := CheckPort(c.cfg.Proxy.Listen, "proxy.listen"); err != nil {
+		return err
+	}
+	for _, l := range c.cfg.Proxy.Listeners {
+		if l.Network != "unix" {
+			if err := CheckPort(l.Listen, "proxy.listeners"); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// serve runs what goes on to the very end of the process: it ends with ctx.
+func (c *common) serve(ctx context.Context) {
+	c.spawn(ctx, &c.background, "follow the store", c.follower.Run)
+	c.spawn(ctx, &c.background, "watch the members", c.monitor.Run)
+	c.spawn(ctx, &c.background, "serve the API", func(ctx context.Context) error { return c.api.Run(ctx, c.listener) })
+}
+
+// serveProxy runs the proxy and its registration.
+func (c *common) serveProxy(ctx context.Context) {
+	c.spawn(ctx, &c.clients, "serve clients", c.proxy.Run)
+	c.spawn(ctx, &c.clients, "keep the registration", c.register.Run)
+	c.clients.Go(func() { // ends with ctx
+		id := proxyID(c.cfg)
+		for {
+			report, changed := c.proxy.Reports().Changed()
+			c.register.Update(ha.ProxyReport{
+				ID: id, Addr: c.cfg.Proxy.Listen, API: c.cfg.AdvertiseAPI(), Epoch: report.Epoch, Sessions: report.Sessions,
+				Held: report.Held, HandoffID: report.HandoffID, OpenTx: report.OpenTx,
+			})
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+}
+
+// spawn runs a service whose end before that of ctx is the end of the process.
+func (c *common) spawn(ctx context.Context, group *sync.WaitGroup, what string, run func(context.Context) error) {
+	group.Go(func() { // ends with run
+		err := run(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			err = errors.New("ended by itself")
+		}
+		c.failed <- fmt.Errorf("%s: %w", what, err)
+	})
+}
+
+// reload reads the file again and applies what can be applied live; the rest is named.
+func (c *common) reload(file string) error {
+	fresh, err := Load(file, os.Environ())
+	if err != nil {
+		return err
+	}
+	kind := KindNode
+	if c.cfg.Node.Name == "" {
+		kind = KindProxy
+	}
+	if err := fresh.Validate(kind); err != nil {
+		return err
+	}
+	for _, key := range Changed(c.cfg, fresh) {
+		if key == "log.level" {
+			c.level.Set(parseLevel(fresh.Log.Level))
+			c.cfg.Log.Level = fresh.Log.Level
+			c.log.Info("configuration applied", "key", key)
+			continue
+		}
+		c.log.Warn("configuration changed, a restart is needed", "key", key)
+	}
+	return nil
+}
+
+// onHangup reloads at each SIGHUP until ctx ends.
+func (c *common) onHangup(ctx context.Context, hangup <-chan os.Signal, file string) {
+	c.background.Go(func() { // ends with ctx
+		for {
+			select {
+			case <-hangup:
+				if err := c.reload(file); err != nil {
+					c.log.Error("configuration not applied", "err", err)
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+}
+
+func proxyID(cfg Config) string {
+	if id := cmp.Or(cfg.Proxy.ID, cfg.Node.Name); id != "" {
+		return id
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "proxy"
+	}
+	_, port, _ := net.SplitHostPort(cfg.Proxy.Listen)
+	return host + "-" + port
+}
+
+// storeEndpoints are the client URLs of etcd, that of the member in this process first.
+func (c *Config) storeEndpoints() []string {
+	endpoints := slices.Clone(c.Store.Endpoints)
+	if own := c.Store.Embedded.ClientListen; c.Node.Name != "" && c.Store.Embedded.DataDir != "" {
+		endpoints = slices.DeleteFunc(endpoints, func(e string) bool { return e == own })
+		endpoints = slices.Insert(endpoints, 0, own)
+	}
+	return endpoints
+}
+
+func proxyConfig(cfg Config) (proxy.Config, error) {
+	p := cfg.Proxy
+	level, ok := router.ParseLevel(p.Routing.Consistency)
+	target, known := router.ParseTarget(p.Routing.Target)
+	if !ok || !known {
+		return proxy.Config{}, fmt.Errorf("%w: proxy.routing", ErrConfig)
+	}
+	c := proxy.Config{
+		ID: proxyID(cfg), Listeners: []proxy.Listener{{Network: "tcp", Address: p.Listen, Target: target}},
+		PoolMax: p.Pool.Max, PoolIdleTimeout: p.Pool.IdleTimeout, PoolLifetime: p.Pool.Lifetime,
+		ConnectTimeout: p.Pool.ConnectTimeout, ConnectBackoff: p.Pool.ConnectBackoff, MaxPrepared: p.Limits.ServerPrepared,
+		AllowInternal: p.Auth.AllowInternal, MonitorDatabase: p.Auth.Database, VerifierRefresh: p.Auth.Refresh,
+		MaxVerifiers: p.Auth.MaxVerifiers, MaxConcurrentLog: p.Auth.MaxConcurrent, SCRAMIterations: p.Auth.SCRAMIterations,
+		MaxClients: p.MaxClients, LoginTimeout: p.LoginTimeout, HoldTimeout: p.HoldTimeout, MaxHeld: p.HeldSessions,
+		MaxHeldBytes: int64(p.HeldBytes), DrainLinger: p.Limits.DrainLinger, ShutdownGrace: p.ShutdownTimeout,
+		Level: level, MaxLagBytes: int64(p.Routing.MaxLagBytes), MaxLag: p.Routing.MaxLag, MaxStatusAge: p.Routing.MaxStatusAge,
+		GateRecheck: p.Limits.GateRecheck, MaxCollected: int(p.Limits.CollectedBytes), MaxHeldReply: int(p.Limits.HeldReplyBytes),
+		MaxSettings: p.Limits.Settings, MaxClientPrepared: p.Limits.ClientPrepared,
+	}
+	for _, l := range p.Listeners {
+		target, _ := router.ParseTarget(l.Target) // Validate has checked it
+		c.Listeners = append(c.Listeners, proxy.Listener{Network: cmp.Or(l.Network, "tcp"), Address: l.Listen, Target: target})
+	}
+	for _, o := range p.PoolModes {
+		c.PoolModes = append(c.PoolModes, proxy.PoolMode{Database: o.Database, User: o.User, Mode: poolMode(o.Mode)})
+	}
+	if p.Pool.Mode != "transaction" {
+		c.PoolModes = append(c.PoolModes, proxy.PoolMode{Mode: poolMode(p.Pool.Mode)})
+	}
+	return c, nil
+}
+
+func poolMode(name string) session.PoolMode {
+	switch name {
+	case "session":
+		return session.PoolSession
+	case "statement":
+		return session.PoolStatement
+	default:
+		return session.PoolTransaction
+	}
+}
+
+func (c *Config) timing() ha.Timing {
+	h := c.HA
+	return ha.Timing{
+		TTL: h.TTL, Renew: h.Renew, RPC: h.RPCTimeout, Margin: h.StopMargin, Kill: h.KillAfter, KillLead: h.KillLead,
+		Tie: h.Tie, VoteWait: h.VoteWait, Degrade: h.Degrade, Probe: c.Postgres.ProbeTimeout, Stop: h.StopTimeout,
+		Start: h.StartTimeout,
+	}
+}
+
+// bootstrap is what a new cluster's record starts with.
+func (c *Config) bootstrap() ha.Bootstrap {
+	return ha.Bootstrap{
+		Cluster: c.Cluster.Name,
+		Sync:    ha.Sync{Mode: ha.SyncMode(c.HA.Sync), Quorum: c.HA.SyncQuorum, Voters: []replication.NodeID{}},
+		Settings: ha.Settings{
+			TTL: c.HA.TTL, MaximumLag: int64(c.HA.MaximumLag), OnCrash: c.HA.OnCrash, ColdStartWait: c.HA.ColdStartWait,
+		},
+	}
+}
+
+func (c *Config) networks() []netip.Prefix {
+	var list []netip.Prefix
+	for _, text := range c.Postgres.Networks {
+		if prefix, err := netip.ParsePrefix(text); err == nil { // Validate has checked it
+			list = append(list, prefix)
+		}
+	}
+	return list
+}
+
+// storeTLS is the client's side toward etcd; nil without certificates.
+func storeTLS(t TLSConfig) (*tls.Config, error) {
+	if t.CertFile == "" && t.CAFile == "" {
+		return nil, nil
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if t.CertFile != "" {
+		certificate, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("%w: store.tls: %w", ErrConfig, err)
+		}
+		config.Certificates = []tls.Certificate{certificate}
+	}
+	if t.CAFile != "" {
+		content, err := os.ReadFile(t.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("%w: store.tls: %w", ErrConfig, err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(content) {
+			return nil, fmt.Errorf("%w: store.tls.ca_file: no certificate in %s", ErrConfig, t.CAFile)
+		}
+	}
+	return config, nil
+}
+
+// serverTLS is the API's side; nil without certificates. The files are read at each handshake, so that a renewed
+// certificate needs no restart.
+func serverTLS(t TLSConfig) (*tls.Config, error) {
+	if t.CertFile == "" {
+		return nil, nil
+	}
+	if _, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile); err != nil {
+		return nil, fmt.Errorf("%w: api.tls: %w", ErrConfig, err)
+	}
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			certificate, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+			if err != nil {
+				return nil, fmt.Errorf("load certificate: %w", err)
+			}
+			return &certificate, nil
+		},
+	}, nil
+}

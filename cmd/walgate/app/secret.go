@@ -1,0 +1,36 @@
+package app
+
+import (
+	"fmt"
+	"os"
+	"strings"
+)
+
+// ReadSecret reads a secret from its file: the first line, without its end.
+func ReadSecret(path string) (string, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("%w: read secret: %w", ErrConfig, err)
+	}
+	secret, _, _ := strings.Cut(string(content), "\n")
+	if secret = strings.TrimRight(secret, "\r"); secret == "" {
+		return "", fmt.Errorf("%w: %s holds no secret", ErrConfig, path)
+	}
+	return secret, nil
+}
+
+// WriteSecret writes a secret to a new file that only its owner may read.
+func WriteSecret(path, secret string) error {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("make secret: %w", err)
+	}
+	if _, err = file.WriteString(secret + "\n"); err != nil {
+		_ = file.Close() // the first error counts
+		return fmt.Errorf("write secret: %w", err)
+	}
+	if err := file.Close(); err != nil {
+		return fmt.Errorf("write secret: %w", err)
+	}
+	return nil
+}
