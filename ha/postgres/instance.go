@@ -1,122 +1,115 @@
 package postgres
 
 import (
-	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/walgate/walgate/ha/postgres/guard"
 	"github.com/walgate/walgate/replication"
 )
 
-var errUnbuilt = errors.New("not built yet")
-
 // Instance is one PostgreSQL, owned. Its methods may be called from several goroutines; those that change the instance
-// exclude each other. Call Attach first and Close last.
+// exclude each other, but KillWhole, Arm, Disarm, Status and Inspect wait for none. Call Attach first and Close last.
 type Instance struct {
-	cfg  Config
-	log  *slog.Logger
-	life replication.Feed[Processes]
+	cfg    Config
+	log    *slog.Logger
+	life   replication.Feed[Processes]
+	lifeMu sync.Mutex // makes changes of life whole
+
+	moving    sync.Mutex // held by a move that changes the instance
+	attaching chan struct{}
+
+	closing chan struct{} // closed by Close
+	closed  sync.Once
+	wg      sync.WaitGroup
+
+	probing chan struct{} // holds one token: who has it may use probe
+	probe   *pgconn.PgConn
+
+	mu         sync.Mutex
+	bins       binaries
+	client     *guard.Client
+	parameters map[string]string
+	primary    Minimums // of the source, as of the last Start
+	follows    Upstream
 }
 
 // New checks cfg and returns the instance; it starts nothing.
-func New(cfg Config, log *slog.Logger) (*Instance, error) { return &Instance{cfg: cfg, log: log}, nil }
-
-// Attach finds the guard of this instance or starts one, makes this process a child subreaper, and begins to watch
-// guard and postmaster by pidfd. The other methods that need the guard attach by themselves.
-func (i *Instance) Attach(ctx context.Context) (Processes, error) { return Processes{}, errUnbuilt }
-
-// Close stops watching. Guard and postmaster go on.
-func (i *Instance) Close() {}
-
-// Processes is the news of guard and postmaster: published when either starts or ends. When the guard dies, the instance
-// is killed whole first and Fenced rises.
-func (i *Instance) Processes() *replication.Feed[Processes] { return &i.life }
-
-// Arm sets the guard's deadline. It fails when the guard's present deadline has passed or belongs to a later epoch: the
-// instance is then being killed.
-func (i *Instance) Arm(ctx context.Context, d Deadline) error { return errUnbuilt }
-
-// Disarm removes the deadline: only for a standby, or while the record is paused.
-func (i *Instance) Disarm(ctx context.Context) error { return errUnbuilt }
-
-// QuitGuard ends the guard. It refuses while a postmaster runs.
-func (i *Instance) QuitGuard(ctx context.Context) error { return errUnbuilt }
-
-// Inspect reads the data directory, running or not.
-func (i *Instance) Inspect(ctx context.Context) (DataDir, error) { return DataDir{}, errUnbuilt }
-
-// Initdb makes a new database cluster in an absent or empty data directory, with the role walgate in it.
-func (i *Instance) Initdb(ctx context.Context) error { return errUnbuilt }
-
-// Start boots as standby and returns when connections are accepted; when ctx ends earlier the postmaster goes on, and
-// Start may be called again. A running instance is only told whom to follow. ErrDied carries the log's last words.
-func (i *Instance) Start(ctx context.Context, o StartOptions) error { return errUnbuilt }
-
-// Follow makes the standby stream from up (the zero Upstream: from nobody) without a restart.
-func (i *Instance) Follow(ctx context.Context, up Upstream) error { return errUnbuilt }
-
-// Freeze stops the WAL receiver, waits until it is gone, and returns the flushed position, which is final until Follow.
-func (i *Instance) Freeze(ctx context.Context) (Position, error) { return Position{}, errUnbuilt }
-
-// Status asks PostgreSQL for its facts within Config.ProbeTimeout.
-func (i *Instance) Status(ctx context.Context) (Facts, error) { return Facts{}, errUnbuilt }
-
-// Promote finishes replay, promotes, verifies, and reads the history file.
-func (i *Instance) Promote(ctx context.Context) (Promotion, error) { return Promotion{}, errUnbuilt }
-
-// Checkpoint runs an immediate checkpoint: call it in the background.
-func (i *Instance) Checkpoint(ctx context.Context) error { return errUnbuilt }
-
-// EnsureRoles makes walgate's roles, functions and grants on a primary.
-func (i *Instance) EnsureRoles(ctx context.Context) error { return errUnbuilt }
-
-// SetSync sets synchronous_standby_names to ANY quorum (names), or clears it when there are no names, and returns when
-// it has taken effect in fresh sessions, in the checkpointer and in the senders.
-func (i *Instance) SetSync(ctx context.Context, names []replication.NodeID, quorum int) error {
-	return errUnbuilt
+func New(cfg Config, log *slog.Logger) (*Instance, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	return &Instance{
+		cfg: cfg, log: log, parameters: cfg.Parameters,
+		attaching: make(chan struct{}, 1), closing: make(chan struct{}), probing: make(chan struct{}, 1),
+	}, nil
 }
 
-// SetParameters replaces the user's parameters and reloads; it returns those that need a restart.
-func (i *Instance) SetParameters(ctx context.Context, p map[string]string) (restart []string, err error) {
-	return nil, errUnbuilt
+// longestSocket is the room for a path in sockaddr_un (unix(7)).
+const longestSocket = 107
+
+func (c Config) check() error {
+	var errs []error
+	need := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	for name, path := range map[string]string{
+		"data directory": c.DataDir, "state directory": c.StateDir, "run directory": c.RunDir, "log file": c.LogFile,
+	} {
+		need(filepath.IsAbs(path), "the %s %q is no absolute path", name, path)
+		need(!strings.ContainsAny(path, "\n\x00"), "the %s %q has control characters", name, path)
+	}
+	for name, path := range map[string]string{"state": c.StateDir, "run": c.RunDir} {
+		rel, err := filepath.Rel(c.DataDir, path)
+		need(err != nil || rel == ".." || strings.HasPrefix(rel, "../"), "the %s directory lies in the data directory", name)
+	}
+	need(len(c.RunDir)+len("/.s.PGSQL.65535.lock") <= longestSocket,
+		"the run directory %q is too long for a socket: %d bytes at most", c.RunDir, longestSocket-len("/.s.PGSQL.65535.lock"))
+	need(!strings.Contains(c.RunDir, ","), "the run directory %q has a comma", c.RunDir)
+	need(c.Cluster != "" && c.Node != "", "cluster and node need names")
+	need(c.Port > 0 && c.Port < 1<<16, "port %d is out of range", c.Port)
+	need(len(c.Secret.key) >= 16, "the secret has %d bytes, 16 at least", len(c.Secret.key))
+	need(c.Secret.cluster == c.Cluster, "the secret is of cluster %q", c.Secret.cluster)
+	need(c.SuperuserPassword != "" && !strings.ContainsAny(c.SuperuserPassword, "\r\n"),
+		"the superuser needs a password of one line")
+	need(c.Members > 0, "the number of members is %d", c.Members)
+	need(c.ProbeTimeout > 0 && c.StopGrace > 0 && c.GuardLinger > 0, "probe timeout, stop grace and guard linger must be positive")
+	need(c.MaxSlotWAL > 0 && c.LogBytes > 0, "max_slot_wal_keep_size and the size of the log must be positive")
+	errs = append(errs, checkParameters(c.Parameters))
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("configuration of PostgreSQL: %w", err)
+	}
+	return nil
 }
 
-// EnsureSlots makes a physical slot for each of want and drops the other slots that EnsureSlots made.
-func (i *Instance) EnsureSlots(ctx context.Context, want []replication.NodeID) error {
-	return errUnbuilt
+// exclusive waits for the move under way, and returns how to end one's own.
+func (i *Instance) exclusive() func() {
+	i.moving.Lock()
+	return i.moving.Unlock
 }
 
-// DropSlots drops all slots that EnsureSlots made: a demoted node's would pin WAL for ever.
-func (i *Instance) DropSlots(ctx context.Context) error { return errUnbuilt }
-
-// StopFast shuts down (SIGINT), ends hanging walsenders after Config.StopGrace, and reads what is left on the disk.
-// ErrStopIncomplete when ctx ends first.
-func (i *Instance) StopFast(ctx context.Context) (Stopped, error) { return Stopped{}, errUnbuilt }
-
-// KillWhole kills every process of the instance with SIGKILL and returns nil only on proof that none is left.
-func (i *Instance) KillWhole(ctx context.Context) error { return errUnbuilt }
-
-// EndOfWAL returns the end of the valid WAL of the timeline on the local disk. From is a position at or before it
-// (the last sampled one); unknown: the last checkpoint.
-func (i *Instance) EndOfWAL(ctx context.Context, tl replication.Timeline, from replication.LSN) (replication.LSN, error) {
-	return 0, errUnbuilt
-}
-
-// Clone copies the source into an absent or empty data directory.
-func (i *Instance) Clone(ctx context.Context, o CloneOptions) error { return errUnbuilt }
-
-// Rewind copies the WAL past the fork aside, runs pg_rewind against a primary, and returns the report of the loss.
-func (i *Instance) Rewind(ctx context.Context, o RewindOptions) (Loss, error) {
-	return Loss{}, errUnbuilt
-}
-
-// Reclone renames the data directory to <data>.diverged.<timeline>.<time> and clones anew.
-func (i *Instance) Reclone(ctx context.Context, o CloneOptions) error { return errUnbuilt }
-
-// DropDiverged deletes all renamed data directories but the newest: call it once the new clone streams.
-func (i *Instance) DropDiverged(ctx context.Context) error { return errUnbuilt }
-
-// UpstreamFacts asks another server about itself, over a replication connection.
-func (i *Instance) UpstreamFacts(ctx context.Context, host string, port int) (UpstreamFacts, error) {
-	return UpstreamFacts{}, errUnbuilt
+// Close stops watching and closes connections. Guard and postmaster go on.
+func (i *Instance) Close() {
+	i.closed.Do(func() {
+		close(i.closing)
+		i.mu.Lock()
+		client := i.client
+		i.client = nil
+		i.mu.Unlock()
+		if client != nil {
+			client.Close()
+		}
+		i.wg.Wait()
+		i.probing <- struct{}{}
+		i.dropProbe()
+		<-i.probing
+	})
 }

@@ -176,7 +176,18 @@ type Facts struct {
 	Slots        []Slot
 	Connections  int
 	Settings     Minimums
-	PendingRst   []string // settings that wait for a restart
+	// Checkpointed: a checkpoint of Timeline has completed, so pg_rewind of every version reads it right.
+	Checkpointed bool
+	// ReplayComplete: all WAL that was received is replayed, on positive evidence. Ask twice.
+	ReplayComplete bool
+	// Follows is whom the settings in force name; the zero Upstream is nobody.
+	Follows Upstream
+}
+
+// Captured is what must be known before a promotion.
+type Captured struct {
+	NextXID  uint64          // full transaction id; xids at or past it have not committed
+	Replayed replication.LSN // end of replay
 }
 
 // Promotion is how an epoch began.
@@ -233,6 +244,9 @@ type UpstreamFacts struct {
 	History    replication.History
 	InRecovery bool
 	Minimums   Minimums
+	// The rest is asked over an ordinary connection; unknown where that fails.
+	Checkpointed bool            // a checkpoint of Timeline has completed
+	WALFrom      replication.LSN // start of the oldest WAL segment that it still has
 }
 
 // Deadline is when the guard kills the instance, see package guard.
@@ -249,4 +263,6 @@ type Processes struct {
 	Fenced uint64
 	// LastExit describes how the last postmaster ended.
 	LastExit string
+
+	proofs, seq uint64 // of the guard's state; proofs are counted into Fenced
 }
