@@ -57,7 +57,23 @@ type Sample struct {
 type StatusBoard struct {
 	Nodes   map[NodeID]Status
 	Primary Sample // the newest sample; the zero Sample when there is none for the current epoch
+	// Earlier are samples of the same epoch before Primary, oldest first: the oldest one that was sent after a commit
+	// is the least that a standby must have replayed to show it.
+	Earlier []Sample
 }
 
 // Status returns the named node's status; the zero Status when there is none.
 func (b StatusBoard) Status(name NodeID) Status { return b.Nodes[name] }
+
+// Since returns the oldest sample of the epoch that was sent at or after the instant; ok is false when there is none.
+func (b StatusBoard) Since(epoch Epoch, at Instant) (s Sample, ok bool) {
+	if b.Primary.Epoch != epoch || !b.Primary.Flush.Known() || b.Primary.SentAt.Before(at) {
+		return Sample{}, false
+	}
+	for _, earlier := range b.Earlier {
+		if earlier.Epoch == epoch && !earlier.SentAt.Before(at) {
+			return earlier, true
+		}
+	}
+	return b.Primary, true
+}

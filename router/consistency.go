@@ -9,6 +9,7 @@ import "github.com/walgate/walgate/replication"
 // A turn on the primary only marks the session; a flush position of the primary that was asked for after the mark
 // covers everything the session wrote or read there, and everything any standby can have shown it before. Reads on a
 // standby make the session stick to it; another standby must have replayed what the first one had after that read.
+// Require learns: who asks a copy gives the copy back to the session, or the session is not told of Lost.
 type Consistency struct {
 	touched replication.Instant // end of the last turn on the primary that no sample has covered yet; 0: none
 	epoch   replication.Epoch   // to which token belongs
@@ -58,31 +59,32 @@ func (c *Consistency) Require(level Level, arrival replication.Instant, view *re
 	case LevelBounded:
 		return Requirement{Bounded: true}
 	case LevelStrong:
-		if !covers(view, board, arrival) {
+		sample, ok := board.Since(view.Epoch, arrival)
+		if !ok {
 			return Requirement{PrimaryOnly: true, Why: "no flush position of the primary was sampled after the read arrived"}
 		}
-		return Requirement{Bounded: true, Token: board.Primary.Flush}
+		return Requirement{Bounded: true, Token: sample.Flush}
 	}
 	lost := c.cross(view)
 	if c.touched != 0 {
-		if !covers(view, board, c.touched) {
+		sample, ok := board.Since(view.Epoch, c.touched)
+		if !ok {
 			return Requirement{PrimaryOnly: true, Lost: lost, Why: "no flush position was sampled after the session used the primary"}
 		}
-		c.touched, c.token, c.epoch = 0, board.Primary.Flush, view.Epoch
+		c.touched, c.token, c.epoch = 0, sample.Flush, view.Epoch
 	}
 	r := Requirement{Bounded: true, Lost: lost, Token: c.token}
 	if c.sticky == "" {
 		return r
 	}
 	r.Sticky, r.StickyLife = c.sticky, c.life
-	switch st := board.Status(c.sticky); {
-	case st.Incarnation == c.life && st.Replayed.Known() && !st.AskedAt.Before(c.readAt):
+	st := board.Status(c.sticky)
+	if st.Incarnation == c.life && st.Replayed.Known() && !st.AskedAt.Before(c.readAt) {
 		r.SwitchToken = st.Replayed
-	case covers(view, board, c.readAt):
-		r.SwitchToken = board.Primary.Flush // no standby has replayed what the primary had not flushed
-	default:
-		r.SwitchUnknown = true
+		return r
 	}
+	sample, ok := board.Since(view.Epoch, c.readAt)
+	r.SwitchToken, r.SwitchUnknown = sample.Flush, !ok // no standby has replayed what the primary had not flushed
 	return r
 }
 
@@ -103,10 +105,4 @@ func (c *Consistency) cross(view *replication.View) (lost bool) {
 	c.token, c.epoch = 0, view.Epoch
 	c.touched = max(c.touched, anySample)
 	return next
-}
-
-// covers reports whether the board's sample belongs to the view's epoch and was asked for at or after the instant.
-func covers(view *replication.View, board *replication.StatusBoard, at replication.Instant) bool {
-	s := board.Primary
-	return s.Flush.Known() && s.Epoch == view.Epoch && !s.SentAt.Before(at)
 }

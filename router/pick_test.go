@@ -106,7 +106,12 @@ func TestReadYourWrites(t *testing.T) {
 	if r := c.Require(LevelSession, now+2, &view, &board); r.PrimaryOnly || r.Token != 1100 {
 		t.Fatalf("the sample covers the write: %+v", r)
 	}
+	copied := Consistency{touched: now + 1}
+	board.Earlier = []replication.Sample{{Epoch: 3, SentAt: now, Flush: 1000}, board.Primary}
 	board.Primary = replication.Sample{Epoch: 3, SentAt: now + 9, Flush: 1200}
+	if r := copied.Require(LevelSession, now+9, &view, &board); r.Token != 1100 {
+		t.Fatalf("the oldest sample that covers the write is enough: %+v", r)
+	}
 	if r := c.Require(LevelSession, now+9, &view, &board); r.Token != 1100 {
 		t.Fatalf("the token should stay the first that covers the write: %+v", r)
 	}

@@ -17,6 +17,7 @@ type board struct {
 	nodes     map[replication.NodeID]replication.Status
 	syncState map[replication.NodeID]string // by the primary's last answer
 	sample    replication.Sample
+	earlier   []replication.Sample // never changed once published
 	past      history
 }
 
@@ -29,7 +30,7 @@ func (b *board) follow(view replication.View) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if view.Epoch != b.view.Epoch || view.Primary != b.view.Primary {
-		b.sample, b.past, b.syncState = replication.Sample{}, history{}, nil
+		b.sample, b.earlier, b.past, b.syncState = replication.Sample{}, nil, history{}, nil
 	}
 	b.view = view
 	b.publish()
@@ -58,7 +59,7 @@ func (b *board) record(name replication.NodeID, askedAt, at replication.Instant,
 	st.Node, st.AskedAt, st.At = name, askedAt, at
 	switch {
 	case b.speaksForEpoch(st):
-		b.sample = replication.Sample{Epoch: b.view.Epoch, SentAt: askedAt, Flush: st.Received}
+		b.take(replication.Sample{Epoch: b.view.Epoch, SentAt: askedAt, Flush: st.Received})
 		b.past.add(askedAt, st.Received)
 		b.syncState = a.syncState
 	case st.Role == replication.RoleStandby:
@@ -74,6 +75,19 @@ func (b *board) record(name replication.NodeID, askedAt, at replication.Instant,
 	b.publish()
 }
 
+// earlierSamples is how many samples besides the newest are published: half a second at the active period of 50 ms, so
+// that a session which wrote a while ago need not wait for what others write now.
+const earlierSamples = 10
+
+// take makes s the newest sample.
+func (b *board) take(s replication.Sample) {
+	if b.sample.Flush.Known() {
+		kept := b.earlier[max(0, len(b.earlier)+1-earlierSamples):]
+		b.earlier = append(append(make([]replication.Sample, 0, len(kept)+1), kept...), b.sample)
+	}
+	b.sample = s
+}
+
 // speaksForEpoch reports whether the status is that of the view's open primary: a node of that name on another
 // timeline has claimed a newer epoch that the view does not show yet, or belongs to an older one.
 func (b *board) speaksForEpoch(st replication.Status) bool {
@@ -82,7 +96,7 @@ func (b *board) speaksForEpoch(st replication.Status) bool {
 }
 
 func (b *board) publish() {
-	b.out.Publish(replication.StatusBoard{Nodes: maps.Clone(b.nodes), Primary: b.sample})
+	b.out.Publish(replication.StatusBoard{Nodes: maps.Clone(b.nodes), Primary: b.sample, Earlier: b.earlier})
 }
 
 // history is a ring of the primary's flush positions by our clock, oldest first from next on.

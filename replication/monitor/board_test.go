@@ -66,6 +66,13 @@ func TestBoard(t *testing.T) {
 	if st := out.Load().Status("b"); st.LagBytes != 20 || st.Lag != 2 || st.SyncState != "quorum" || st.AskedAt != at(4) || st.At != at(5) {
 		t.Errorf("lag: %+v", st)
 	}
+	for i := range replication.Instant(20) {
+		primary.status.Received++
+		b.record("a", at(0)+100+i, at(0)+100+i, primary, nil)
+	}
+	if got := out.Load(); len(got.Earlier) != earlierSamples || got.Primary.Flush != 120 || got.Earlier[0].Flush != 110 {
+		t.Errorf("samples: got %+v before %+v", got.Earlier, got.Primary)
+	}
 	before := out.Load()
 	b.record("b", at(6), at(7), answer{}, errors.New("gone"))
 	if st := out.Load().Status("b"); st.Reachable || st.Replayed != 80 || st.Lag != -1 {
@@ -78,13 +85,13 @@ func TestBoard(t *testing.T) {
 	other := primary
 	other.status.Timeline = 4
 	b.record("a", at(8), at(9), other, nil)
-	if got := out.Load().Primary.SentAt; got != at(2) {
+	if got := out.Load().Primary.SentAt; got != at(0)+119 {
 		t.Errorf("a primary on another timeline gave a sample: %v", got)
 	}
 	view.Epoch, view.Open = 3, false
 	b.follow(view)
 	b.record("a", at(10), at(11), primary, nil)
-	if got := out.Load().Primary; got != (replication.Sample{}) {
+	if got := out.Load(); got.Primary != (replication.Sample{}) || len(got.Earlier) != 0 {
 		t.Errorf("a sample before the primary of the epoch is open: %+v", got)
 	}
 	b.forget("b")
