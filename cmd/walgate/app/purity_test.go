@@ -157,18 +157,17 @@ func isTable(spec *ast.ValueSpec, i int) bool {
 func assigned(x ast.Expr) (name string, ok bool) {
 	switch e := x.(type) {
 	case *ast.Ident:
-		return e.Name, e.Obj == nil || isPackageLevel(e.Obj)
+		if e.Obj == nil { // declared in another file
+			return e.Name, true
+		}
+		_, value := e.Obj.Decl.(*ast.ValueSpec)
+		return e.Name, value && e.Obj.Kind == ast.Var && e.Obj.Data == 0
 	case *ast.IndexExpr:
 		return assigned(e.X)
 	case *ast.SelectorExpr:
 		return assigned(e.X)
 	}
 	return "", false
-}
-
-func isPackageLevel(obj *ast.Object) bool {
-	_, value := obj.Decl.(*ast.ValueSpec)
-	return value && obj.Kind == ast.Var && obj.Data == 0
 }
 
 // TestImpuritiesAreSeen shows that the guard bites.

@@ -82,8 +82,7 @@ var bubbleComment = regexp.MustCompile(`(?i)\bin a (synctest )?bubble\b`)
 // sleeps lists the calls of time.Sleep that are not within the argument of synctest.Test, nor within a function that
 // says in its comment that it runs in a bubble.
 func sleeps(f sourceFile) (found []string) {
-	var visit func(node ast.Node) bool
-	visit = func(node ast.Node) bool {
+	visit := func(node ast.Node) bool {
 		switch n := node.(type) {
 		case *ast.FuncDecl:
 			return n.Doc == nil || !bubbleComment.MatchString(n.Doc.Text())
