@@ -19,6 +19,7 @@ type broker struct {
 	gate     *replication.Gate
 	now      func() replication.Instant
 	limits   router.Limits
+	wake     func() // Deps.Wake; never nil
 	maxHeld  int
 	maxBytes int64
 
@@ -74,6 +75,9 @@ func (b *broker) pick(st *state, t *pool.Ticket) router.Choice {
 			loads[i] = load.Load()
 		}
 		in.Load = loads[:len(st.loads)]
+	}
+	if in.Kind == router.Read && in.Requirement.PrimaryOnly {
+		b.wake()
 	}
 	t.Status, t.Lost = replication.Status{}, in.Requirement.Lost
 	choice := router.Pick(in)

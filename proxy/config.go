@@ -75,6 +75,9 @@ type Deps struct {
 	Gate     *replication.Gate
 	Logger   *slog.Logger
 	Registry *prometheus.Registry
+	// Wake is called when a read went to the primary for want of a fresh enough board (monitor.Wake). It must not
+	// block; nil: nobody refreshes the board on demand.
+	Wake func()
 }
 
 // DrainReport tells how far this proxy has carried out a handoff. It is dry when HandoffID names the handoff and OpenTx

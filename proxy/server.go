@@ -67,7 +67,11 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.broker = &broker{
 		gate: deps.Gate, now: boottime.Now, maxHeld: cfg.MaxHeld, maxBytes: cfg.MaxHeldBytes,
 		limits: router.Limits{MaxLagBytes: cfg.MaxLagBytes, MaxLag: cfg.MaxLag, MaxAge: cfg.MaxStatusAge},
+		wake:   deps.Wake,
 		held:   map[*pool.Ticket]struct{}{},
+	}
+	if s.broker.wake == nil {
+		s.broker.wake = func() {}
 	}
 	s.broker.state.Store(&state{})
 	s.broker.board.Store(&replication.StatusBoard{})

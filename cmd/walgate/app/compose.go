@@ -120,6 +120,7 @@ func (c *common) buildProxy(secret []byte) error {
 	cfg.MockSecret = mac.Sum(nil)
 	c.proxy, err = proxy.New(cfg, proxy.Deps{
 		View: c.follower.Views(), Board: &c.boards, Gate: c.follower.Gate(), Logger: c.log.With("part", "proxy"), Registry: c.registry,
+		Wake: c.monitor.Wake,
 	})
 	if err != nil {
 		return err
