@@ -1,6 +1,8 @@
 package session
 
 import (
+	"time"
+
 	"github.com/walgate/walgate/proxy/wire"
 	"github.com/walgate/walgate/replication"
 )
@@ -22,7 +24,7 @@ func (s *Session) clientPiece(now replication.Instant, p wire.Piece, out *Action
 			return
 		}
 	case 'X':
-		s.clientGone(true, out)
+		s.clientGone(now, true, out)
 		return
 	default:
 		s.end(errUnknownMessage(p.Type), out)
@@ -34,7 +36,7 @@ func (s *Session) clientPiece(now replication.Instant, p wire.Piece, out *Action
 	case s.skip && s.srv == nil:
 		s.skip = false
 		s.tellReady(out)
-	case s.srv != nil && s.sent == len(s.pend) && s.mayForward(now, out) && !s.restoreBefore(out):
+	case s.srv != nil && s.sent == len(s.pend) && s.mayForward(now, out) && !s.restore(out):
 		s.forfeit(out)
 		s.forward(p, out)
 	default:
@@ -44,9 +46,6 @@ func (s *Session) clientPiece(now replication.Instant, p wire.Piece, out *Action
 		}
 	}
 }
-
-// restoreBefore is restore for a frame that is not in pend.
-func (s *Session) restoreBefore(out *Actions) bool { return s.restore(out) }
 
 // forfeit gives up the chance to run the turn again: the client goes on behind it.
 func (s *Session) forfeit(out *Actions) {
@@ -96,7 +95,7 @@ func (s *Session) write(b []byte, out *Actions) {
 }
 
 // clientGone ends the session because its client has left, politely (Terminate) or not.
-func (s *Session) clientGone(polite bool, out *Actions) {
+func (s *Session) clientGone(now replication.Instant, polite bool, out *Actions) {
 	if s.waiting {
 		s.waiting = false
 		out.CancelNeed, out.control = true, true
@@ -113,6 +112,8 @@ func (s *Session) clientGone(polite bool, out *Actions) {
 		out.put(Server, wire.AppendQuery(out.own(Server), "ROLLBACK"))
 		s.ledger.Push(wire.Owed[request]{Kind: wire.OwedQuery, Injected: true, Ref: request{bits: rollsBack}})
 		s.phase = phaseLeaving
+		s.armed = 0
+		s.armBy(now.Add(rollbackTime), out)
 		return
 	default:
 		if s.ledger.Len() > 0 && !polite && !s.commitOwed() {
@@ -123,11 +124,14 @@ func (s *Session) clientGone(polite bool, out *Actions) {
 	s.end(nil, out)
 }
 
+// rollbackTime bounds the rollback for a client that has left.
+const rollbackTime = 5 * time.Second
+
 // closed takes the end of a connection.
 func (s *Session) closed(now replication.Instant, ev *Event, out *Actions) {
 	if ev.Side == Client {
 		if s.phase == phaseReady {
-			s.clientGone(false, out)
+			s.clientGone(now, false, out)
 		} else if s.phase != phaseLeaving {
 			s.end(nil, out)
 		}

@@ -45,7 +45,11 @@ func (s *Session) deadline(now replication.Instant, out *Actions) {
 		s.armBy(until, out)
 		return
 	}
-	if s.waiting || s.sent < len(s.pend) || s.preparing {
+	switch {
+	case s.srv != nil && (s.clientOwed() > 0 || s.group):
+		out.detach(Discard, "gate stayed shut")
+		s.serverGone(now, nil, out)
+	case s.waiting || s.sent < len(s.pend):
 		s.failTurn(errHoldTimeout, out)
 	}
 }
@@ -91,6 +95,9 @@ func (s *Session) serverGone(now replication.Instant, cause *wire.ErrorFields, o
 		cause = errTransactionLost
 	}
 	owed := s.clientOwed()
+	if !s.retry.possible && !s.retry.primary {
+		s.since = 0
+	}
 	switch {
 	case owed == 0 && !s.group && s.clientChunk != chunkPass:
 		if s.status != wire.StatusIdle {
@@ -168,6 +175,7 @@ func (s *Session) failOwed(cause *wire.ErrorFields, out *Actions) {
 	silent := s.swallow || s.failed && s.ledger.Head() != nil && s.ledger.Head().Kind.EndsTurn()
 	var inTurn bits
 	open := s.group || s.clientChunk == chunkPass
+	first := true // of its turn
 	n := s.ledger.Len()
 	for i := range n {
 		o := s.ledger.At(i)
@@ -176,11 +184,16 @@ func (s *Session) failOwed(cause *wire.ErrorFields, out *Actions) {
 		}
 		inTurn |= o.Ref.bits
 		if !o.Kind.EndsTurn() {
+			first = false
 			continue
+		}
+		if first && (o.Kind == wire.OwedSync && inTurn&commits == 0 || o.Ref.bits&finished != 0) &&
+			s.status == wire.StatusIdle {
+			silent, inTurn = true, 0 // nothing but ReadyForQuery is missing
 		}
 		s.failOne(inTurn, silent, &told, cause, out)
 		s.tellReady(out)
-		inTurn, silent = 0, false
+		inTurn, silent, first = 0, false, true
 		if i == n-1 && !s.group {
 			open = s.clientChunk == chunkPass && o.Kind != wire.OwedQuery && o.Kind != wire.OwedFunction
 		}

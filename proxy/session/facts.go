@@ -18,6 +18,7 @@ type ServerFacts struct {
 	reported   []Parameter // ParameterStatus values as last seen, sorted by name
 	settings   *settingSet // what sessions have set here, relative to a fresh login
 	statements statementCache
+	toClose    []string // statements whose names must be freed before they are used again
 }
 
 // NewServerFacts makes the facts of a server connection that has just logged in. reported are the ParameterStatus

@@ -137,7 +137,7 @@ func (s *Session) predict(v *router.Verdict, text []byte) {
 	case router.CommandCommit, router.CommandRollback, router.CommandPrepareTx:
 		s.inTx = v.Flags.Has(router.TxChain)
 	case router.CommandMany:
-		if !v.Flags.Has(router.TxControl) {
+		if !v.Flags.Has(router.TxControl | router.State) {
 			return
 		}
 		for at := 0; ; {
@@ -147,6 +147,7 @@ func (s *Session) predict(v *router.Verdict, text []byte) {
 			}
 			one := router.Classify(span.In(text), s.opts)
 			if one.Command != router.CommandMany {
+				s.pin(one.Command, one.Flags)
 				s.predict(&one, nil)
 			}
 			at = next
@@ -208,10 +209,18 @@ func (s *Session) ensure(st *statement, out *Actions) bool {
 
 // remember notes a statement in the server's cache, and closes the one for which there is no room.
 func (s *Session) remember(st *statement, out *Actions) {
-	if evicted := s.srv.statements.add(st.canonical); evicted != "" {
-		out.put(Server, wire.AppendClose(out.own(Server), 'S', evicted))
-		s.inject(wire.OwedClose, request{effect: &effect{canonical: evicted}})
+	for _, name := range s.srv.toClose {
+		s.closeOnServer(name, out)
 	}
+	s.srv.toClose = nil
+	if evicted := s.srv.statements.add(st.canonical); evicted != "" {
+		s.closeOnServer(evicted, out)
+	}
+}
+
+func (s *Session) closeOnServer(name string, out *Actions) {
+	out.put(Server, wire.AppendClose(out.own(Server), 'S', name))
+	s.inject(wire.OwedClose, request{effect: &effect{canonical: name}})
 }
 
 func (s *Session) forwardParse(p wire.Piece, body []byte, out *Actions) {

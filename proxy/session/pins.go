@@ -94,7 +94,7 @@ func (s *Session) applyState(cmd router.Command, flags router.Flags) {
 // pin notes before a statement is sent what it may leave on the server.
 func (s *Session) pin(cmd router.Command, flags router.Flags) {
 	s.pins.flags |= flags & router.Pins
-	if cmd == router.CommandPrepare || cmd == router.CommandMany && flags.Has(router.State) {
-		s.pins.prepare = s.pins.prepare || cmd == router.CommandPrepare
+	if cmd == router.CommandPrepare {
+		s.pins.prepare = true
 	}
 }

@@ -189,6 +189,12 @@ func (s *Session) completed(r *request, p wire.Piece, out *Actions) {
 		out.put(Client, wire.AppendCommandComplete(out.own(Client), tag))
 		return
 	}
+	if (r.cmd == router.CommandCommit || r.cmd == router.CommandRollback) && !r.flags.Has(router.TxChain) {
+		s.status = wire.StatusIdle // should ReadyForQuery never come
+	}
+	if r.cmd != router.CommandMany {
+		r.bits |= finished
+	}
 	if r.cmd == router.CommandCommit || r.cmd == router.CommandPrepareTx || r.cmd == router.CommandMany {
 		s.apply(r.cmd, r.flags, r.effect, tagOf(tag))
 	} else if r.cmd != router.CommandOther && r.cmd != router.CommandSelect {
@@ -407,7 +413,7 @@ func (s *Session) serverError(now replication.Instant, p wire.Piece, out *Action
 		s.failed = false
 		s.restoreError = &wire.ErrorFields{Severity: severityError, Code: string(t.Code), Message: string(t.Message)}
 	case o.Injected && o.Kind.EndsTurn():
-	case s.retry.possible && !onPrimary(s.srv) && standbyRefuses(t.Code) && s.target() != router.TargetReplica:
+	case s.retry.possible && s.mayCure(&o.Ref, t):
 		s.retry.possible, s.retry.primary = false, true
 		out.give(s.held)
 		s.held = nil
@@ -416,13 +422,42 @@ func (s *Session) serverError(now replication.Instant, p wire.Piece, out *Action
 		s.flushHeld(out)
 		s.showError(&o.Ref, t, p, out)
 	}
-	if o.Ref.stmt != nil && string(t.Code) == "26000" {
-		s.srv.statements.remove(o.Ref.stmt.canonical) // something dropped it behind our back
-	}
+	s.forgetStatement(&o.Ref, t)
 	s.ledger.Fail(s.undo)
+	if s.ledger.Skipping() {
+		s.group = true // up to the Sync that is still to come
+	}
 }
 
-// standbyRefuses reports whether an error of a standby may come from its being one (reference: docs/routing).
+// mayCure reports whether the turn may succeed when it is run again on the primary.
+func (s *Session) mayCure(r *request, t wire.Trouble) bool {
+	if s.retry.count >= maxRetries-1 {
+		return false
+	}
+	if !onPrimary(s.srv) && standbyRefuses(t.Code) && s.target() != router.TargetReplica {
+		return true
+	}
+	return s.outdated(r, t) && s.target() != router.TargetReplica
+}
+
+// outdated reports whether the server has no use for a statement that it was believed to have prepared: someone has
+// dropped it, or its result type has changed (src/backend/utils/cache/plancache.c).
+func (s *Session) outdated(r *request, t wire.Trouble) bool {
+	return r.stmt != nil && r.stmt.canonical != "" && !r.stmt.large &&
+		(string(t.Code) == "26000" || string(t.Routine) == "RevalidateCachedQuery")
+}
+
+func (s *Session) forgetStatement(r *request, t wire.Trouble) {
+	if !s.outdated(r, t) {
+		return
+	}
+	s.srv.statements.remove(r.stmt.canonical)
+	if string(t.Code) != "26000" {
+		s.srv.toClose = append(s.srv.toClose, r.stmt.canonical)
+	}
+}
+
+// standbyRefuses reports whether an error of a standby may come from its being one.
 func standbyRefuses(code []byte) bool {
 	switch string(code) {
 	case "25006", "0A000", "40001", "40P01", "55000", "XX000", "26000", "34000":

@@ -122,6 +122,7 @@ func (r *rig) carryOut() {
 		} else {
 			r.trail = append(r.trail, "discard")
 			delete(r.servers, r.srv)
+			r.backlog = nil
 		}
 		r.srv = nil
 	}
@@ -200,6 +201,7 @@ func (r *rig) told() string {
 }
 
 func (r *rig) deliver(side Side, b []byte) {
+	from := r.srv
 	cutter := wire.Cutter{Frontend: side == Client}
 	limit := r.chunk
 	for len(b) > 0 {
@@ -213,6 +215,9 @@ func (r *rig) deliver(side Side, b []byte) {
 		}
 		r.handle(&Event{Kind: Frame, Side: side, Type: p.Type, Length: p.Length, Bytes: p.Bytes, First: p.First, Last: p.Last})
 		b = b[n:]
+		if side == Server && r.srv != from {
+			return // what is left came from a connection that is gone
+		}
 	}
 }
 

@@ -121,6 +121,7 @@ const (
 	restores                   // injected: restores settings
 	parses                     // prepares a canonical statement on the server
 	rollsBack                  // injected: the rollback for a client that has left
+	finished                   // its last CommandComplete has been passed on
 )
 
 // New makes the session of a client connection that has sent nothing yet. cfg is shared and must outlive the session.
@@ -176,6 +177,9 @@ func (s *Session) Handle(now replication.Instant, ev *Event, out *Actions) {
 		s.cancelRequested(out)
 	case Shutdown:
 		s.shutdown = failureFields(ev.Failure, severityFatal, errAdminShutdown)
+		if s.phase < phaseReady {
+			s.end(s.shutdown, out)
+		}
 	case Kill:
 		s.kill(failureFields(ev.Failure, severityFatal, errAdminShutdown), out)
 	}
@@ -279,7 +283,7 @@ func (s *Session) commitOwed() bool {
 func (s *Session) cancelRequested(out *Actions) {
 	switch {
 	case s.phase != phaseReady:
-	case s.since != 0 && s.sent == 0 && s.ledger.Len() == 0:
+	case s.waiting || s.srv != nil && s.since != 0 && s.sent < len(s.pend) && s.ledger.Len() == 0:
 		s.failTurn(errCanceled, out)
 	default:
 		if _, ok := s.CancelTarget(); ok {

@@ -58,10 +58,15 @@ func (s *Session) advance(now replication.Instant, out *Actions) {
 		return
 	}
 	s.trim(out)
-	if s.shutdown != nil && s.srv == nil && !s.waiting && len(s.pend) == 0 && !s.ghost && !s.skip &&
-		s.clientChunk == chunkNone {
+	if s.shutdown != nil && s.quiet() {
 		s.end(s.shutdown, out)
 	}
+}
+
+// quiet reports whether nothing is owed, open or under way.
+func (s *Session) quiet() bool {
+	return !s.waiting && !s.ghost && !s.skip && !s.group && s.status == wire.StatusIdle && s.ledger.Len() == 0 &&
+		len(s.pend) == 0 && s.clientChunk == chunkNone
 }
 
 // trim forgets what was written and will not be written again.
@@ -117,7 +122,7 @@ func (s *Session) look(t *turn, p wire.Piece) {
 	case 'Q':
 		t.complete, t.needs = true, true
 		text, err := wire.ParseString(body)
-		if err != nil {
+		if err != nil || t.frames > 0 { // behind an error the server would skip it: no turn to run twice
 			t.write = true
 			return
 		}
@@ -346,7 +351,11 @@ func (s *Session) mayForward(now replication.Instant, out *Actions) bool {
 			s.lostPins()
 			return false
 		}
-		return !start || s.free || s.granted
+		if start && !s.free && !s.granted {
+			return false // the next turn: it may need another server
+		}
+		s.since = 0
+		return true
 	}
 	if !s.cfg.Gate.Allows(s.srv.Epoch, now) {
 		s.blocked(now, out)
@@ -394,9 +403,6 @@ func (s *Session) endTurn(now replication.Instant, out *Actions) {
 		s.consistency.ReadFrom(s.attachment.Status, now)
 	}
 	if s.clientChunk == chunkPass || s.pins.any() || s.mode == PoolSession {
-		if s.shutdown != nil && s.clientChunk == chunkNone {
-			s.end(s.shutdown, out)
-		}
 		return
 	}
 	s.since = 0
