@@ -64,7 +64,7 @@ func (i *Instance) SetSync(ctx context.Context, names []replication.NodeID, quor
 // pending) and has come back to sleep in its main loop, which it does not before it has read.
 func waitReloaded(ctx context.Context, conn *pgconn.PgConn, names []replication.NodeID) error {
 	for {
-		waiting, err := rows(ctx, conn, `SELECT a.pid, a.backend_type, coalesce(r.application_name, ''), coalesce(r.sync_priority, 0)
+		waiting, err := rows(ctx, conn, `SELECT a.pid, a.backend_type, coalesce(r.application_name, ''), coalesce(r.sync_priority, 0), pg_is_in_recovery()::text
 			FROM pg_stat_activity a LEFT JOIN pg_stat_replication r USING (pid)
 			WHERE a.backend_type = 'checkpointer' OR r.state IN ('streaming', 'catchup')`)
 		if err != nil {
@@ -74,7 +74,8 @@ func waitReloaded(ctx context.Context, conn *pgconn.PgConn, names []replication.
 		done := true
 		for _, row := range waiting {
 			pids[row[0]] = true
-			if row[1] != "checkpointer" && slices.Contains(names, replication.NodeID(row[2])) != (row[3] != "0") {
+			// A sender of a standby has priority 0 whatever the names say (SyncRepGetStandbyPriority).
+			if row[1] != "checkpointer" && row[4] != "true" && slices.Contains(names, replication.NodeID(row[2])) != (row[3] != "0") {
 				done = false
 			}
 			if !settled(row[0]) {
