@@ -51,10 +51,10 @@ func (t *tick) fence() bool {
 	f0, f1 := t.fences()
 	lead := f1.Add(-t.Timing.KillLead)
 	pausedNow := rec != nil && rec.Paused
+	if own := t.ownBeat() && t.Store.Beat.Release == nil; !pausedNow && (own || t.writable()) {
+		t.d.KillAt = max(f1, 1) // never disarmed while PostgreSQL may take writes
+	}
 	if t.ownBeat() && t.Store.Beat.Release == nil {
-		if !pausedNow {
-			t.d.KillAt = f1
-		}
 		t.wake(f0)
 		t.wake(lead)
 		t.d.Door = t.Now < f0 && rec.Open && in.Process == ProcessRunning && !in.InRecovery &&

@@ -73,6 +73,10 @@ func (t *tick) boot() Decision {
 	case VerdictRefuse:
 		return t.because("refused: %s", v.Why)
 	}
+	if in := &t.Instance; in.Clean && !in.End.Known() && in.Attempts < 3 {
+		t.postgres(PostgresMove{Kind: PostgresReadEnd})
+		return t.because("reading the end of the WAL, to compare it with the ledger")
+	}
 	t.startFrozen()
 	return t.because("starting as standby of nobody, to compare its WAL with the ledger: %s", v.Why)
 }
