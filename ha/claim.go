@@ -39,7 +39,7 @@ func (t *tick) qualifies() (Claim, bool) {
 		return no("there is no record")
 	case rec.Paused:
 		return no("the cluster is paused")
-	case !rec.eligible(t.Self.Name):
+	case !rec.eligible(t.Self.Name) && rec.Primary != t.Self.Name:
 		return no("this node is no candidate (nofailover, or no member)")
 	case in.SystemID != rec.SystemID:
 		return no("this node belongs to another system")
@@ -74,22 +74,18 @@ func (t *tick) byPosition(pos Position, holder bool) (Claim, bool) {
 	rec, beat := t.Store.Record, t.Store.Beat
 	claim := Claim{Position: pos}
 	claim.count(t, t.Self.Name)
-	if !t.Rules.Position {
-		claim.Rule, claim.Why = "none", "no rule of position"
-		return claim, true
-	}
 	if r := beat.Release; r != nil {
 		if why := t.reserved(r, pos); why != "" {
 			claim.Why = why
 			return claim, false
 		}
-		if pos.Compare(r.Position()) >= 0 {
+		if !t.behind(pos, r.Position()) {
 			claim.Rule, claim.Why = "release", fmt.Sprintf("%s ended (%s) at %v, held here", beat.Holder, r.Kind, r.LSN)
 			return t.first(claim, holder)
 		}
 	}
-	if holder && pos.Compare(beat.Position()) >= 0 {
-		if beat.Release == nil || pos.Compare(beat.Release.Position()) >= 0 {
+	if holder && !t.behind(pos, beat.Position()) {
+		if beat.Release == nil || !t.behind(pos, beat.Release.Position()) {
 			claim.Rule, claim.Why = "last holder", "this node held the lease last and nobody has claimed since"
 			return claim, true
 		}
@@ -99,6 +95,9 @@ func (t *tick) byPosition(pos Position, holder bool) (Claim, bool) {
 	}
 	return t.byLag(claim)
 }
+
+// behind reports whether p is behind other; without the rule nothing is.
+func (o *Observation) behind(p, other Position) bool { return o.Rules.Position && p.Compare(other) < 0 }
 
 // reserved returns why somebody else must be waited for after a release; empty if this node may go on.
 func (t *tick) reserved(r *Release, pos Position) string {
@@ -137,7 +136,7 @@ func (t *tick) byVotes(claim Claim) (Claim, bool) {
 		if v.Vote.Withdrawn || !slices.Contains(sync.Voters, v.Vote.Node) {
 			continue
 		}
-		if v.Vote.Position().Compare(claim.Position) > 0 {
+		if t.behind(claim.Position, v.Vote.Position()) {
 			ahead = append(ahead, string(v.Vote.Node))
 			continue
 		}

@@ -75,6 +75,8 @@ func (t *tick) bootstrap() Decision {
 		return t.because("the store is empty but there is a data directory: bootstrap refused; restore the store, or remove the directory")
 	case t.Store.InitHolder != "" && !mine:
 		return t.because("%s runs initdb", t.Store.InitHolder)
+	case t.Self.Tags["nofailover"] == "true":
+		return t.because("the store is empty: waiting for a node that may be primary to run initdb")
 	case !mine:
 		t.d.Lease = LeaseMove{Kind: LeaseTakeInit}
 		return t.because("the store is empty: taking the init lock")
