@@ -92,7 +92,7 @@ func (l *Ledger[R]) compact() {
 }
 
 // keptRequests bounds what an empty ledger keeps.
-const keptRequests = 32
+const keptRequests = 8
 
 // Pop removes the oldest request.
 func (l *Ledger[R]) Pop() {
@@ -113,7 +113,14 @@ func (l *Ledger[R]) Pop() {
 }
 
 // Reset forgets everything.
-func (l *Ledger[R]) Reset() { *l = Ledger[R]{} }
+func (l *Ledger[R]) Reset() {
+	clear(l.queue)
+	queue := l.queue[:0]
+	if cap(queue) > keptRequests {
+		queue = nil
+	}
+	*l = Ledger[R]{queue: queue}
+}
 
 // Accept takes a message of the server other than E, N, S and A. fits says whether the oldest request can be answered
 // so, done whether that answers it; the caller pops it then.
