@@ -21,22 +21,28 @@ func (o outage) length() time.Duration {
 	return o.to.Sub(o.from)
 }
 
-// longestGap returns the longest gap between successes that ends after since.
-func longestGap(successes []time.Time, since time.Time) outage {
+// silence is how long nothing may succeed at the end of the load before that counts as an outage that did not end.
+const silence = 3 * time.Second
+
+// longestGap returns the longest gap between successes that ends after since; one that lasts until the load ended never
+// did.
+func longestGap(successes []time.Time, since, ended time.Time) outage {
 	sorted := slices.SortedFunc(slices.Values(successes), time.Time.Compare)
 	var longest outage
-	after := false
 	for i := 1; i < len(sorted); i++ {
 		if !sorted[i].After(since) {
 			continue
 		}
-		after = true
 		if gap := (outage{sorted[i-1], sorted[i]}); gap.length() > longest.length() {
 			longest = gap
 		}
 	}
-	if !after && len(sorted) > 0 {
-		return outage{from: sorted[len(sorted)-1]}
+	if len(sorted) == 0 {
+		return outage{from: since}
+	}
+	last := sorted[len(sorted)-1]
+	if !last.After(since) || ended.Sub(last) > max(silence, longest.length()) {
+		return outage{from: last}
 	}
 	return longest
 }

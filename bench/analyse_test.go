@@ -32,16 +32,19 @@ func TestLongestGap(t *testing.T) {
 		name  string
 		at    []time.Time
 		since int
+		ended int
 		want  time.Duration
 	}{
-		{"nothing at all", nil, 0, 0},
-		{"the gap that holds the fault", at(0, 10, 20, 320, 330), 25, 300 * time.Millisecond},
-		{"a longer one before it does not count", at(0, 900, 910, 1000, 1010), 920, 90 * time.Millisecond},
-		{"a later one counts", at(0, 10, 50, 60, 500), 15, 440 * time.Millisecond},
-		{"unsorted", at(330, 0, 20, 10, 320), 25, 300 * time.Millisecond},
-		{"it never came back", at(0, 10, 20), 25, -1},
+		{"nothing at all", nil, 0, 4000, -1},
+		{"the gap that holds the fault", at(0, 10, 20, 320, 330), 25, 1000, 300 * time.Millisecond},
+		{"a longer one before it does not count", at(0, 900, 910, 1000, 1010, 1020), 920, 1100, 90 * time.Millisecond},
+		{"a later one counts", at(0, 10, 50, 60, 500), 15, 2000, 440 * time.Millisecond},
+		{"unsorted", at(330, 0, 20, 10, 320), 25, 1000, 300 * time.Millisecond},
+		{"it never came back", at(0, 10, 20), 25, 100, -1},
+		{"it went away later", at(0, 10, 20, 30, 100), 25, 4000, -1},
+		{"the end of the load is none", at(0, 10, 20, 30, 9000), 25, 9900, 8970 * time.Millisecond},
 	} {
-		if got := longestGap(test.at, at(test.since)[0]).length(); got != test.want {
+		if got := longestGap(test.at, at(test.since)[0], at(test.ended)[0]).length(); got != test.want {
 			t.Errorf("%s: got %v, want %v", test.name, got, test.want)
 		}
 	}

@@ -52,7 +52,7 @@ func (b *bed) conclude(ctx context.Context) error {
 // measure fills the times and the series.
 func (b *bed) measure(attempts []attempt) {
 	at := acks(attempts)
-	gap := longestGap(at, b.injected)
+	gap := longestGap(at, b.injected, b.ended)
 	b.run.OutageMS = outageMS(gap)
 	b.run.FirstCommitMS = since(b.injected, gap.to)
 	b.run.WaitedMS = ms(longestStatement(attempts, b.injected))
@@ -87,7 +87,7 @@ func (b *bed) concludePgbench() {
 	}
 	commits, err := b.pgbench.commits()
 	b.run.Pgbench = Pgbench{
-		Clients: b.cfg.PgbenchClients, Commits: len(commits), OutageMS: outageMS(longestGap(commits, b.injected)),
+		Clients: b.cfg.PgbenchClients, Commits: len(commits), OutageMS: outageMS(longestGap(commits, b.injected, b.ended)),
 		Aborted: b.pgbench.aborted, Starts: b.pgbench.starts, LastError: b.pgbench.lastErr,
 	}
 	if err != nil {

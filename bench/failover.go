@@ -85,6 +85,7 @@ type bed struct {
 	pgbench  *pgbench
 	idle     []*idler
 	began    time.Time // of the load
+	ended    time.Time // no statement was begun after
 	injected time.Time
 	returned time.Time // when the node hit was let go on; zero: never
 	healed   time.Time
@@ -175,6 +176,7 @@ func (b *bed) startLoad(ctx context.Context) (stop func() error) {
 	}
 	watch.Go(func() { b.observer.run(soft) })
 	return func() error {
+		b.ended = time.Now()
 		endSoft()
 		finished := make(chan struct{})
 		go func() { // ends when the load has
