@@ -127,6 +127,9 @@ func (i *Instance) ask(ctx context.Context) (Facts, error) {
 		i.probe = conn
 	}
 	text, err := one(ctx, i.probe, probeSQL)
+	if hasCode(err, "55000") { // recovery ended while it ran
+		text, err = one(ctx, i.probe, probeSQL)
+	}
 	if err != nil {
 		return Facts{}, err
 	}
