@@ -1,0 +1,133 @@
+package agent
+
+import (
+	"context"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/walgate/walgate/ha/postgres"
+	"github.com/walgate/walgate/replication"
+)
+
+const (
+	probeEvery   = 250 * time.Millisecond // while nothing asks for more
+	probeAtMost  = 10 * time.Millisecond  // between two probes, whoever asks
+	inspectEvery = 2 * time.Second        // while PostgreSQL does not run
+	hungAfter    = 600 * time.Millisecond // in state T all that time
+)
+
+// finding is what one round of the prober brought.
+type finding struct {
+	postmaster int // that was asked; 0: none ran
+	started    uint64
+	at         replication.Instant // before the question
+	facts      postgres.Facts
+	err        error // no answer
+	dir        *postgres.DataDir
+	dirAt      replication.Instant
+	hung       bool
+}
+
+// probe asks PostgreSQL, or the files while it does not run, until work ends. It is the only goroutine that waits for
+// an answer; what it brings is at most one question old.
+func (a *Agent) probe(work context.Context) {
+	var dirAt, frozenSince replication.Instant
+	var dirTimeline replication.Timeline
+	var dirOf uint64
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-work.Done():
+			return
+		case <-timer.C:
+		case <-a.asked:
+		}
+		procs := a.pg.Processes().Load()
+		f := finding{postmaster: procs.Postmaster, started: procs.StartTime, at: a.cfg.Clock()}
+		if procs.Postmaster != 0 {
+			f.facts, f.err = a.pg.Status(work)
+			f.hung = a.stopped(procs.Postmaster, &frozenSince)
+		}
+		stale := procs.Postmaster == 0 && f.at.Sub(dirAt) >= inspectEvery || dirOf != procs.StartTime ||
+			f.err == nil && procs.Postmaster != 0 && f.facts.Timeline > dirTimeline
+		if stale {
+			f.dirAt = a.cfg.Clock()
+			if dir, err := a.pg.Inspect(work); err == nil {
+				f.dir, dirAt, dirOf, dirTimeline = &dir, f.dirAt, procs.StartTime, max(f.facts.Timeline, dir.Timeline)
+			} else if work.Err() == nil {
+				a.log.Warn("data directory can't be inspected", "err", err)
+			}
+		}
+		a.post(work, func() { a.found(f) })
+		pause(work, probeAtMost)
+		timer.Reset(probeEvery)
+	}
+}
+
+// look asks PostgreSQL and the files once, after a move: what is decided next must not rest on facts from before it.
+func (a *Agent) look(work context.Context) finding {
+	procs := a.pg.Processes().Load()
+	f := finding{postmaster: procs.Postmaster, started: procs.StartTime, at: a.cfg.Clock()}
+	if procs.Postmaster != 0 {
+		f.facts, f.err = a.pg.Status(work)
+	}
+	f.dirAt = a.cfg.Clock()
+	if dir, err := a.pg.Inspect(work); err == nil {
+		f.dir = &dir
+	}
+	return f
+}
+
+// stopped reports whether the postmaster has been in state T (stopped by a signal) for hungAfter.
+func (a *Agent) stopped(pid int, since *replication.Instant) bool {
+	if processState(pid) != 'T' {
+		*since = 0
+		return false
+	}
+	now := a.cfg.Clock()
+	if *since == 0 {
+		*since = now
+	}
+	return now.Sub(*since) >= hungAfter
+}
+
+// processState reads the state letter of /proc/PID/stat (proc(5)); 0 when the process is gone.
+func processState(pid int) byte {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0
+	}
+	_, rest, ok := strings.Cut(string(stat), ") ") // the name before it may hold anything
+	if !ok || rest == "" {
+		return 0
+	}
+	return rest[0]
+}
+
+// found takes a finding in.
+func (a *Agent) found(f finding) {
+	i := &a.inst
+	if f.dir != nil {
+		i.setDir(*f.dir, f.dirAt)
+	}
+	if f.postmaster != i.procs.Postmaster || f.started != i.procs.StartTime {
+		return // about a process that has ended
+	}
+	i.hung = f.hung
+	switch {
+	case f.postmaster == 0:
+	case f.err != nil:
+		if i.answered {
+			i.failures++
+		}
+		if i.failures == 1 {
+			a.log.Info("PostgreSQL does not answer", "err", f.err)
+		}
+	default:
+		i.setFacts(f.facts)
+		a.noteStandbys()
+	}
+}
