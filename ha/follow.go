@@ -73,7 +73,10 @@ func (t *tick) boot() Decision {
 	case VerdictRefuse:
 		return t.because("refused: %s", v.Why)
 	}
-	if in := &t.Instance; in.Clean && !in.End.Known() && in.Attempts < 3 {
+	if in := &t.Instance; in.Clean && !in.End.Known() {
+		if in.Attempts > 2*rewindAttempts && t.sourceReady() {
+			return t.restore(Verdict{Kind: VerdictReclone, Why: "the end of its WAL cannot be read"})
+		}
 		t.postgres(PostgresMove{Kind: PostgresReadEnd})
 		return t.because("reading the end of the WAL, to compare it with the ledger")
 	}

@@ -163,6 +163,9 @@ func (t *tick) sourceReady() bool {
 	return rec.Open && rec.Primary != t.Self.Name && !t.leaderless()
 }
 
+// rewindAttempts is after how many failures in a row a directory is cloned anew instead.
+const rewindAttempts = 3
+
 // restore carries out a rewind or a reclone: at most one at a time in the cluster.
 func (t *tick) restore(v Verdict) Decision {
 	rec, in := t.Store.Record, &t.Instance
@@ -187,7 +190,7 @@ func (t *tick) restore(v Verdict) Decision {
 	if v.Kind == VerdictRewind && f != nil && f.Epoch == rec.Epoch && f.Timeline == in.Timeline {
 		v = Verdict{Kind: VerdictReclone, Why: v.Why + "; pg_rewind cannot, the timeline has the same number"}
 	}
-	if v.Kind == VerdictRewind && in.Attempts >= 3 {
+	if v.Kind == VerdictRewind && in.Attempts >= rewindAttempts {
 		v = Verdict{Kind: VerdictReclone, Why: v.Why + "; pg_rewind has failed three times"}
 	}
 	switch {

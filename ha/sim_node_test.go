@@ -505,7 +505,9 @@ func (n *simNode) copyFrom(m PostgresMove) {
 	bad := !n.reaches(up) || up.pg.proc != ProcessRunning || s.faulty && s.chance(0.05)
 	s.destroyed(n)
 	if m.Kind == PostgresRewind {
-		if !bad && (up.pg.inRecovery || up.pg.pos.b.timeline == pg.pos.b.timeline) {
+		if pg.dir != DirectoryPresent { // it was wiped meanwhile
+			bad = true
+		} else if !bad && (up.pg.inRecovery || up.pg.pos.b.timeline == pg.pos.b.timeline) {
 			bad = true // pg_rewind refuses: nothing happened
 		} else if !bad && !up.pg.pos.contains(commonAncestor(pg.pos, up.pg.pos)) {
 			s.fail("corrupt: pg_rewind of %s does not see where it diverged", n.name)
@@ -514,7 +516,7 @@ func (n *simNode) copyFrom(m PostgresMove) {
 	if bad {
 		pg.attempts++
 		n.retryAt = n.now().Add(s.between(200*time.Millisecond, time.Second))
-		if m.Kind != PostgresRewind || s.chance(0.3) {
+		if pg.dir != DirectoryPresent || m.Kind != PostgresRewind || s.chance(0.3) {
 			pg.dir = DirectoryBroken
 			pg.pos, pg.lineage = pos{}, nil
 		}
