@@ -70,6 +70,9 @@ func (s *sim) destroyed(n *simNode) {
 
 // checkWriters is S2: one open door, and no old server that takes writes beside it.
 func (s *sim) checkWriters() {
+	if s.blind {
+		return
+	}
 	var door *simNode
 	for _, n := range s.nodes {
 		if n.doorOpen() {
@@ -113,7 +116,7 @@ func (s *sim) watch() {
 // converged is L1: one open primary with an open door, everybody else streams from it, and what should be voters are.
 func (s *sim) converged() (string, bool) {
 	rec := s.store.record
-	if rec == nil || !rec.Open || rec.Handoff != nil {
+	if rec == nil || !rec.Open || rec.Handoff != nil || rec.Paused {
 		return "no open epoch", false
 	}
 	p := s.nodes[s.index(rec.Primary)]

@@ -154,6 +154,7 @@ func newSim(c simConfig) *sim {
 	if count == 5 && s.chance(0.5) {
 		s.quorum = 2
 	}
+	s.suspends = s.chance(0.2)
 	s.onCrash = []string{"failover", "restart", "auto"}[s.rng.IntN(3)]
 	for i := range count {
 		n := &simNode{s: s, index: i, name: replication.NodeID(fmt.Sprintf("n%d", i+1)), clock: s.newClock()}

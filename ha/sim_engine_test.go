@@ -29,6 +29,8 @@ type sim struct {
 
 	cut       map[[2]int]time.Duration // directed link -> until; the store is -1, proxies are 100+
 	faulty    bool                     // faults still happen
+	suspends  bool                     // this seed knows faults after which nothing is promised of the writers (S2)
+	blind     bool                     // and one has happened
 	acked     []*simCommit             // acknowledged to a client, in synchronous modes
 	commits   int
 	claims    int
@@ -120,21 +122,26 @@ func (s *sim) latency() time.Duration {
 
 // clock is one machine's CLOCK_BOOTTIME.
 type clock struct {
-	offset time.Duration
-	rate   float64
+	offset       time.Duration
+	rate         float64
+	stopped      replication.Instant // what it shows until stoppedUntil
+	stoppedUntil time.Duration
 }
 
 func (s *sim) newClock() clock {
-	return clock{s.between(time.Hour, 100*time.Hour), 1 + (s.rng.Float64()-0.5)*0.01}
+	return clock{offset: s.between(time.Hour, 100*time.Hour), rate: 1 + (s.rng.Float64()-0.5)*0.01}
 }
 
 func (c clock) read(now time.Duration) replication.Instant {
+	if now < c.stoppedUntil {
+		return c.stopped
+	}
 	return replication.Instant(float64(now)*c.rate) + replication.Instant(c.offset)
 }
 
 // until returns the true time that is left until the instant.
 func (c clock) until(at replication.Instant, now time.Duration) time.Duration {
-	return max(0, time.Duration(float64(at-replication.Instant(c.offset))/c.rate)-now) + time.Microsecond
+	return max(0, c.stoppedUntil-now, time.Duration(float64(at-replication.Instant(c.offset))/c.rate)-now) + time.Microsecond
 }
 
 // simStore is the linearizable store.

@@ -20,7 +20,7 @@ func (s *sim) trouble() {
 	faults := []func(*simNode){
 		s.crashPostgres, s.crashPostgres, s.crashAgent, s.freezeAgent, s.freezeNode, s.freezeNode, s.loseHost, s.cutStore,
 		s.cutStore, s.isolate, s.cutPeers, s.pauseStore, s.hang, s.killGuard, s.switchover, s.switchover, s.slowStandbys,
-		s.restartAll, s.freezeProxy, s.wipe, s.loseMany,
+		s.restartAll, s.freezeProxy, s.wipe, s.loseMany, s.pauseCluster, s.stopClock,
 	}
 	faults[s.rng.IntN(len(faults))](n)
 }
@@ -50,6 +50,41 @@ func (s *sim) freezeNode(n *simNode) {
 	s.logf("FAULT: %s freezes for %v", n.name, d)
 	n.frozenUntil = max(n.frozenUntil, s.now+d)
 	n.thawedAt = n.frozenUntil
+}
+
+// stopClock is a virtual machine that is suspended with its clock: no deadline on it can help. In synchronous modes the
+// votes must keep every acknowledged commit all the same; nothing is promised of the writers (S2) any more.
+func (s *sim) stopClock(n *simNode) {
+	if s.mode == SyncOff || !s.suspends || n.frozenUntil > s.now {
+		return
+	}
+	d := s.between(300*ms, 10*time.Second)
+	s.logf("FAULT: %s is suspended with its clock for %v", n.name, d)
+	s.blind = true
+	n.frozenUntil, n.thawedAt = s.now+d, s.now+d
+	n.clock.offset -= time.Duration(float64(d) * n.clock.rate)
+	n.clock.stopped = n.clock.read(s.now + d)
+	n.clock.stoppedUntil = s.now + d
+}
+
+// pauseCluster is an operator who pauses and resumes automatic moves.
+func (s *sim) pauseCluster(*simNode) {
+	rec := s.store.record
+	if rec == nil || rec.Paused || s.mode == SyncOff || !s.suspends {
+		return
+	}
+	s.logf("FAULT: the cluster is paused")
+	s.blind = true // a cut off primary goes on: only the votes stand in the way of its commits
+	s.pause(true)
+	s.after(s.between(time.Second, 10*time.Second), func() { s.pause(false) })
+}
+
+func (s *sim) pause(on bool) {
+	next := *s.store.record
+	next.Version++
+	next.Paused = on
+	s.logf("paused: %v", on)
+	s.store.put(&next)
 }
 
 // loseHost takes the power away; the disk stays.
