@@ -24,6 +24,7 @@ func newConfig() *cobra.Command {
 		Use: "config", Short: "Show or change the settings of the whole cluster",
 		Long: "The settings of the whole cluster live in its record: ttl, maximum_lag, on_crash, cold_start_wait, sync, and\n" +
 			"PostgreSQL parameters. Those of one process are in its file; see walgate check.",
+		Args: noSuchCommand, RunE: showHelp,
 	}
 	cmd.AddCommand(newConfigShow(), newConfigSet(), newConfigEdit())
 	return cmd

@@ -27,6 +27,9 @@ func newDemo() *cobra.Command {
 					forget()
 				}
 			}
+			if cmd.Flags().Changed("nodes") && o.Nodes < 1 || cmd.Flags().Changed("port") && o.Port < 1 {
+				return fmt.Errorf("%w: --nodes %d --port %d; allowed: positive numbers", app.ErrConfig, o.Nodes, o.Port)
+			}
 			demo, err := app.NewDemo(o, cmd.ErrOrStderr())
 			if err != nil {
 				return err

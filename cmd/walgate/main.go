@@ -46,7 +46,7 @@ func newRoot() *cobra.Command {
 		Short: "A connection pooler and proxy for PostgreSQL that also keeps it highly available",
 		Long: "walgate runs beside PostgreSQL (walgate node) or beside applications (walgate proxy).\n" +
 			"walgate demo runs a whole cluster on this machine.",
-		SilenceUsage: true, SilenceErrors: true,
+		SilenceUsage: true, SilenceErrors: true, Args: noSuchCommand, RunE: showHelp,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
 	root.AddCommand(
@@ -55,6 +55,20 @@ func newRoot() *cobra.Command {
 		newReinit(), newConfig(), newCheck(), newSecret(), newVersion(),
 	)
 	return root
+}
+
+func showHelp(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+
+// noSuchCommand refuses arguments of a command that only has subcommands.
+func noSuchCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := ""
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		hint = fmt.Sprintf(", did you mean %q?", near[0])
+	}
+	return fmt.Errorf("%w: unknown command %q for %q%s", errUsage, args[0], cmd.CommandPath(), hint)
 }
 
 // exitCode says by the error what kind of thing went wrong.

@@ -112,7 +112,9 @@ func Describe(cluster string, s store.Snapshot, board replication.StatusBoard) C
 	if s.Record != nil {
 		record = *s.Record
 		c.SystemID, c.Epoch, c.Version, c.Open, c.Paused = record.SystemID, record.Epoch, record.Version, record.Open, record.Paused
-		c.LastFailover = record.Last
+		if record.Last != nil && record.Last.From != "" { // the first claim of all replaced nobody
+			c.LastFailover = record.Last
+		}
 		c.Sync = Sync{Mode: record.Sync.Mode, Quorum: record.Sync.Quorum, Voters: slices.Clone(record.Sync.Voters)}
 		if c.Sync.Voters == nil {
 			c.Sync.Voters = []replication.NodeID{}
@@ -142,7 +144,7 @@ func Describe(cluster string, s store.Snapshot, board replication.StatusBoard) C
 }
 
 func describeMember(m ha.Member, record ha.Record, s store.Snapshot, board replication.StatusBoard) Member {
-	status, report := board.Status(m.Name), ha.NodeReport{}
+	status := board.Status(m.Name)
 	report, alive := s.Node(m.Name)
 	d := Member{
 		Name: m.Name, Host: m.Host, Port: m.Port, API: m.API, Tags: m.Tags, Why: report.Why,

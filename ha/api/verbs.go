@@ -57,7 +57,7 @@ func (s *Server) postPause(paused bool) http.HandlerFunc {
 			s.writeError(w, err)
 			return
 		}
-		s.deps.Log.Info("cluster " + word)
+		s.deps.Log.Info("pause of the cluster changed", "cluster", word)
 		writeJSON(w, http.StatusOK, Done{Done: word})
 	}
 }

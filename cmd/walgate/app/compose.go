@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -318,6 +319,29 @@ func poolMode(name string) session.PoolMode {
 		return session.PoolStatement
 	default:
 		return session.PoolTransaction
+	}
+}
+
+// listenAddresses is PostgreSQL's listen_addresses.
+func (c *Config) listenAddresses() string {
+	switch {
+	case c.Postgres.Listen != "":
+		return c.Postgres.Listen
+	case loopbackHost(c.Node.Host):
+		return c.Node.Host
+	}
+	return c.Node.Host + ",localhost"
+}
+
+// instance is the configuration of this node's PostgreSQL.
+func (c *Config) instance(secret postgres.Secret, password string) postgres.Config {
+	p := c.Postgres
+	return postgres.Config{
+		Cluster: c.Cluster.Name, Node: replication.NodeID(c.Node.Name), DataDir: c.Node.DataDir, StateDir: c.Node.StateDir,
+		RunDir: c.Node.RunDir, LogFile: cmp.Or(c.Node.LogFile, filepath.Join(c.Node.StateDir, "postgres.log")),
+		LogBytes: int64(c.Node.LogSize), BinDir: p.BinDir, ListenAddresses: c.listenAddresses(), Port: p.Port,
+		Networks: c.networks(), Secret: secret, SuperuserPassword: password, Parameters: p.Parameters, Members: p.Members,
+		MaxSlotWAL: int64(p.MaxSlotWAL), ProbeTimeout: p.ProbeTimeout, StopGrace: p.StopGrace, GuardLinger: p.GuardLinger,
 	}
 }
 

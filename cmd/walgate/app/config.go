@@ -37,7 +37,7 @@ type NodeConfig struct {
 type PostgresConfig struct {
 	BinDir                string            `key:"bin_dir" doc:"Directory with initdb, postgres, pg_basebackup and pg_rewind. Empty: the newest below /usr/lib/postgresql, then PATH."`
 	Port                  int               `key:"port" doc:"Port of this PostgreSQL." allowed:"1 to 65535"`
-	Listen                string            `key:"listen" doc:"listen_addresses of this PostgreSQL. Empty: node.host and localhost."`
+	Listen                string            `key:"listen" doc:"listen_addresses of this PostgreSQL. Empty: node.host, and localhost."`
 	Networks              []string          `key:"networks" doc:"From where clients, members and proxies may log in with a password, as prefixes such as 10.0.0.0/8; loopback always may."`
 	SuperuserPasswordFile string            `key:"superuser_password_file" doc:"File with the password that the superuser postgres gets when the cluster is made." example:"/etc/walgate/superuser-password"`
 	Parameters            map[string]string `key:"parameters" doc:"postgresql.conf settings of this node; those of the record (walgate config) win, those that walgate manages are refused."`

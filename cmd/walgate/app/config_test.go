@@ -98,7 +98,7 @@ proxy:
 // valid is a configuration of a node that passes.
 func valid(t *testing.T) app.Config {
 	c := app.Default()
-	c.Node = app.NodeConfig{Name: "node1", Host: "127.0.0.1", DataDir: "/d", StateDir: "/s", RunDir: "/r"}
+	c.Node.Name, c.Node.Host, c.Node.DataDir, c.Node.StateDir, c.Node.RunDir = "node1", "127.0.0.1", "/d", "/s", "/r"
 	c.Cluster.SecretFile = writeFile(t, "secret")
 	c.Postgres.SuperuserPasswordFile = writeFile(t, "secret")
 	c.Store.Embedded.DataDir = "/e"
@@ -121,6 +121,8 @@ func TestValidate(t *testing.T) {
 		"relative data":       {change: func(c *app.Config) { c.Node.DataDir = "data" }, want: `node.data_dir: "data"; allowed: an absolute path`},
 		"no secret":           {change: func(c *app.Config) { c.Cluster.SecretFile = "" }, want: "cluster.secret_file: must be set"},
 		"state in data":       {change: func(c *app.Config) { c.Node.StateDir = "/d/state" }, want: "allowed: a directory outside data_dir"},
+		"managed parameter":   {change: func(c *app.Config) { c.Postgres.Parameters = map[string]string{"wal_level": "minimal"} }, want: "wal_level"},
+		"open secret":         {change: func(c *app.Config) { c.Cluster.SecretFile = openFile(t) }, want: "can be read by everybody"},
 		"network":             {change: func(c *app.Config) { c.Postgres.Networks = []string{"10.0.0.1"} }, want: `postgres.networks[0]: "10.0.0.1"; allowed: a prefix`},
 		"long run dir":        {change: func(c *app.Config) { c.Node.RunDir = "/" + strings.Repeat("x", 90) }, want: "at most 80 bytes"},
 		"port":                {change: func(c *app.Config) { c.Postgres.Port = 70000 }, want: "postgres.port: 70000; allowed: 1 to 65535"},
@@ -132,7 +134,7 @@ func TestValidate(t *testing.T) {
 		"pool":                {change: func(c *app.Config) { c.Proxy.Pool.Max = 0 }, want: "proxy.pool.max: 0; allowed: more than 0"},
 		"listener target":     {change: func(c *app.Config) { c.Proxy.Listeners = []app.ListenerConfig{{Listen: "a:1", Target: "any"}} }, want: `proxy.listeners[0].target: "any"`},
 		"address":             {change: func(c *app.Config) { c.Proxy.Listen = "6432" }, want: `proxy.listen: "6432"; allowed: HOST:PORT`},
-		"missing file":        {change: func(c *app.Config) { c.API.TokenFile = "/no/such/file" }, want: "api.token_file: stat /no/such/file"},
+		"missing file":        {change: func(c *app.Config) { c.API.TokenFile = "/no/such/file" }, want: "api.token_file: look at /no/such/file"},
 		"half a certificate":  {change: func(c *app.Config) { c.API.TLS.CertFile = os.Args[0] }, want: "cert_file and key_file go together"},
 		"log level":           {change: func(c *app.Config) { c.Log.Level = "loud" }, want: `log.level: "loud"; allowed: debug`},
 	}
@@ -153,6 +155,15 @@ func TestValidate(t *testing.T) {
 			}
 		})
 	}
+}
+
+// openFile is a file that everybody may read.
+func openFile(t *testing.T) string {
+	path := writeFile(t, "secret")
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 func golden(t *testing.T, path, content string) {

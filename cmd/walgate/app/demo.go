@@ -247,9 +247,12 @@ func (d *Demo) welcome(detached bool) {
 // factsPath is the contract's file.
 func (d *Demo) factsPath() string { return filepath.Join(d.dir, "demo.json") }
 
-// locked calls change while no other process of the demo changes demo.json.
-func lockedDemo(dir string, change func() error) error {
-	file, err := os.OpenFile(filepath.Join(dir, "demo.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+// lockedDemo calls change while no other process of the demo changes demo.json.
+func lockedDemo(dir string, change func() error) error { return withLock(dir, "demo.lock", change) }
+
+// withLock holds a lock file of the demo during do. Its wait is short: what is done under the locks is.
+func withLock(dir, name string, do func() error) error {
+	file, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return fmt.Errorf("lock the demo: %w", err)
 	}
@@ -257,7 +260,7 @@ func lockedDemo(dir string, change func() error) error {
 	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
 		return fmt.Errorf("lock the demo: %w", err)
 	}
-	return change()
+	return do()
 }
 
 // refreshFacts brings the pids in demo.json up to date.

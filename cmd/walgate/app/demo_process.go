@@ -18,11 +18,30 @@ import (
 
 // start starts those of the names that do not run, and the sidecar, and waits until all of them are well.
 func (d *Demo) start(ctx context.Context, names []string) error {
+	if err := os.MkdirAll(d.dir, 0o755); err != nil {
+		return fmt.Errorf("%w: make --dir: %w", ErrMachine, err)
+	}
+	var children map[string]*child
+	err := withLock(d.dir, "start.lock", func() (err error) { // two starts must not both start the sidecar
+		children, err = d.spawnMissing(names)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, demoStartLimit, fmt.Errorf("%w: the demo is not well after %s; see the *.log files below %s",
+		context.DeadlineExceeded, demoStartLimit, d.dir))
+	defer cancel()
+	return d.awaitWell(ctx, names, children)
+}
+
+// spawnMissing starts those of the names that do not run, and the sidecar.
+func (d *Demo) spawnMissing(names []string) (map[string]*child, error) {
 	var missing []string
 	for _, name := range names {
 		facts, err := ReadNodeFacts(d.runDir(name))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if facts.Agent.PID == 0 {
 			missing = append(missing, name)
@@ -32,11 +51,11 @@ func (d *Demo) start(ctx context.Context, names []string) error {
 		missing = append(missing, "sidecar")
 	}
 	if err := d.checkPorts(missing); err != nil {
-		return err
+		return nil, err
 	}
 	fresh := !d.known
 	if err := d.layout(); err != nil {
-		return err
+		return nil, err
 	}
 	if fresh {
 		_, _ = fmt.Fprintf(d.out, "making a cluster of %d in %s\n", d.options.Nodes, d.dir)
@@ -48,14 +67,11 @@ func (d *Demo) start(ctx context.Context, names []string) error {
 	for _, name := range missing {
 		c, err := d.spawn(name)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		children[name] = c
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, demoStartLimit, fmt.Errorf("%w: the demo is not well after %s; see the *.log files below %s",
-		context.DeadlineExceeded, demoStartLimit, d.dir))
-	defer cancel()
-	return d.awaitWell(ctx, names, children)
+	return children, nil
 }
 
 // checkPorts refuses ports that others hold, naming all of them.

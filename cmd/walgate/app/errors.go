@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // ErrMachine is wrapped by errors about something on this machine that is in the way: a port in use, no PostgreSQL
@@ -35,8 +36,11 @@ func (e *PortInUseError) Unwrap() error { return ErrMachine }
 // CheckPort reports whether address can be listened on now.
 func CheckPort(address, purpose string) error {
 	listener, err := net.Listen("tcp", address)
-	if err != nil {
+	if errors.Is(err, syscall.EADDRINUSE) {
 		return &PortInUseError{Address: address, Purpose: purpose, Holder: portHolder(address)}
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrMachine, purpose, err)
 	}
 	_ = listener.Close() // it was only tried
 	return nil

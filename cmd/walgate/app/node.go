@@ -6,10 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -34,6 +38,7 @@ type node struct {
 	instance *postgres.Instance
 	agent    *agent.Agent
 	report   *store.Registration[ha.NodeReport]
+	known    bool          // there was a database cluster in the data directory when this process began
 	member   *store.Member // nil with an etcd elsewhere
 }
 
@@ -62,10 +67,13 @@ func RunNode(ctx context.Context, cfg Config, file, demo string, stderr io.Write
 		return err
 	}
 	defer n.instance.Close()
-	if err := errors.Join(n.checkPorts(), n.buildAPI(ctx, n)); err != nil {
+	if err := n.checkMachine(ctx); err != nil {
 		return err
 	}
-	if err := n.startMember(ctx); err != nil {
+	if err := n.buildAPI(ctx, n); err != nil {
+		return err
+	}
+	if err := n.startMember(); err != nil {
 		return errors.Join(err, n.listener.Close())
 	}
 	return n.run(ctx)
@@ -77,17 +85,7 @@ func (n *node) build() error {
 	if err != nil {
 		return err
 	}
-	p, name := n.cfg.Postgres, replication.NodeID(n.cfg.Node.Name)
-	n.instance, err = postgres.New(postgres.Config{
-		Cluster: n.cfg.Cluster.Name, Node: name, DataDir: n.cfg.Node.DataDir, StateDir: n.cfg.Node.StateDir, RunDir: n.cfg.Node.RunDir,
-		LogFile: cmp.Or(n.cfg.Node.LogFile, filepath.Join(n.cfg.Node.StateDir, "postgres.log")), LogBytes: int64(n.cfg.Node.LogSize),
-		BinDir: p.BinDir, ListenAddresses: cmp.Or(p.Listen, n.cfg.Node.Host+",localhost"), Port: p.Port, Networks: n.cfg.networks(),
-		Secret: n.secret, SuperuserPassword: password, Parameters: p.Parameters, Members: p.Members, MaxSlotWAL: int64(p.MaxSlotWAL),
-		ProbeTimeout: p.ProbeTimeout, StopGrace: p.StopGrace, GuardLinger: p.GuardLinger,
-	}, n.log.With("part", "postgres"))
-	if errors.Is(err, postgres.ErrNoBinaries) {
-		return fmt.Errorf("%w: %w; set postgres.bin_dir", ErrMachine, err)
-	}
+	n.instance, err = postgres.New(n.cfg.instance(n.secret, password), n.log.With("part", "postgres"))
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
@@ -95,12 +93,40 @@ func (n *node) build() error {
 	if err != nil {
 		return err
 	}
+	p := n.cfg.Postgres
 	n.agent, err = agent.New(agent.Config{
-		Self:   ha.Member{Name: name, Host: n.cfg.Node.Host, Port: p.Port, API: n.cfg.AdvertiseAPI(), Tags: n.cfg.Node.Tags},
+		Self:   ha.Member{Name: replication.NodeID(n.cfg.Node.Name), Host: n.cfg.Node.Host, Port: p.Port, API: n.cfg.AdvertiseAPI(), Tags: n.cfg.Node.Tags},
 		Timing: n.cfg.timing(), Defaults: n.cfg.bootstrap(), StateDir: n.cfg.Node.StateDir, CloneMax: int64(p.CloneMaxRate), Clock: boottime.Now,
 		Refresh: n.follower.Wake, Led: n.led,
 	}, n.store, n.follower.Snapshots(), n.instance, n.report, n.log.With("part", "agent"))
 	return err
+}
+
+// checkMachine looks for what would stop this node later: programs, ports.
+func (n *node) checkMachine(ctx context.Context) error {
+	if err := n.instance.CheckBinaries(ctx); err != nil {
+		return fmt.Errorf("%w: %w; set postgres.bin_dir", ErrMachine, err)
+	}
+	dir, err := n.instance.Inspect(ctx)
+	if err != nil {
+		return fmt.Errorf("%w: inspect %s: %w", ErrMachine, n.cfg.Node.DataDir, err)
+	}
+	n.known = dir.Presence == postgres.Present
+	checks := []error{n.checkPorts()}
+	if dir.PostmasterPID == 0 { // else it is the own one, which the agent takes over
+		for host := range strings.SplitSeq(n.cfg.listenAddresses(), ",") {
+			address := net.JoinHostPort(strings.Trim(host, " *"), strconv.Itoa(n.cfg.Postgres.Port))
+			checks = append(checks, CheckPort(address, "postgres.port"))
+		}
+	}
+	if e := n.cfg.Store.Embedded; e.DataDir != "" {
+		for key, text := range map[string]string{"peer_listen": e.PeerListen, "client_listen": e.ClientListen} {
+			if u, err := url.Parse(text); err == nil { // Validate has checked it
+				checks = append(checks, CheckPort(u.Host, "store.embedded."+key))
+			}
+		}
+	}
+	return errors.Join(checks...)
 }
 
 // led moves the store's leadership away from the new primary's machine, so that losing it costs one election only.
@@ -114,14 +140,10 @@ func (n *node) led(ctx context.Context) {
 }
 
 // startMember starts the embedded store. It does not wait for a majority: until there is one, the agent waits.
-func (n *node) startMember(ctx context.Context) error {
+func (n *node) startMember() (err error) {
 	e := n.cfg.Store.Embedded
 	if e.DataDir == "" {
 		return nil
-	}
-	dir, err := n.instance.Inspect(ctx)
-	if err != nil {
-		return fmt.Errorf("%w: inspect %s: %w", ErrMachine, n.cfg.Node.DataDir, err)
 	}
 	peers := e.InitialCluster
 	if len(peers) == 0 {
@@ -131,7 +153,7 @@ func (n *node) startMember(ctx context.Context) error {
 	n.member, err = store.StartMember(store.MemberConfig{
 		Name: n.cfg.MemberName(), Dir: e.DataDir, PeerURL: e.PeerListen, ClientURL: e.ClientListen, InitialCluster: peers,
 		Token: n.cfg.Cluster.Name, Marker: filepath.Join(n.cfg.Node.StateDir, "store-member"), Join: e.Join,
-		Known: dir.Presence == postgres.Present, CertFile: t.CertFile, KeyFile: t.KeyFile, CAFile: t.CAFile,
+		Known: n.known, CertFile: t.CertFile, KeyFile: t.KeyFile, CAFile: t.CAFile,
 	}, n.log.With("part", "etcd"))
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrMachine, err)

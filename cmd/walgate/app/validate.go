@@ -2,6 +2,7 @@ package app
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
@@ -12,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/walgate/walgate/ha/postgres"
 )
 
 // Kind is the process that a configuration is for: they need different keys.
@@ -44,6 +47,15 @@ func (k *check) oneOf(key, value string, allowed ...string) {
 func (k *check) required(key, value, hint string) {
 	if value == "" {
 		k.failf(key, "must be set: %s", hint)
+	}
+}
+
+func (k *check) secret(key, path string) {
+	if path == "" {
+		return
+	}
+	if err := checkSecretFile(path); err != nil {
+		k.failf(key, "%v", err)
 	}
 }
 
@@ -91,7 +103,7 @@ func (c *Config) Validate(kind Kind) error {
 		k.failf("cluster.name", "%q; allowed: letters, digits, _ . - and at most 63 of them", c.Cluster.Name)
 	}
 	k.required("cluster.secret_file", c.Cluster.SecretFile, "a file with the cluster's secret ('walgate secret' makes one)")
-	k.file("cluster.secret_file", c.Cluster.SecretFile)
+	k.secret("cluster.secret_file", c.Cluster.SecretFile)
 	if kind == KindNode {
 		c.validateNode(k)
 	}
@@ -102,8 +114,11 @@ func (c *Config) Validate(kind Kind) error {
 	if c.API.Advertise != "" {
 		k.httpURL("api.advertise", c.API.Advertise)
 	}
-	k.file("api.token_file", c.API.TokenFile)
+	k.secret("api.token_file", c.API.TokenFile)
 	k.tls("api.tls", c.API.TLS)
+	if kind == KindNode && len(k.problems) == 0 {
+		c.validateInstance(k)
+	}
 	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	k.oneOf("log.format", c.Log.Format, "text", "json")
 	return k.err()
@@ -149,7 +164,7 @@ func (c *Config) validateNode(k *check) {
 		}
 	}
 	k.required("postgres.superuser_password_file", c.Postgres.SuperuserPasswordFile, "a file with the password of the superuser postgres")
-	k.file("postgres.superuser_password_file", c.Postgres.SuperuserPasswordFile)
+	k.secret("postgres.superuser_password_file", c.Postgres.SuperuserPasswordFile)
 	if m := c.Postgres.Members; m < 1 || m > 64 {
 		k.failf("postgres.members", "%d; allowed: 1 to 64", m)
 	}
@@ -161,6 +176,15 @@ func (c *Config) validateNode(k *check) {
 	k.positive("postgres.guard_linger", c.Postgres.GuardLinger)
 	if r := c.Postgres.CloneMaxRate; r != 0 && (r < 32<<10 || r > 1<<30) {
 		k.failf("postgres.clone_max_rate", "%s; allowed: 0, or 32kB to 1GB", r)
+	}
+}
+
+// validateInstance asks the instance itself, with stand-ins for the secrets, what it thinks of its configuration: it
+// knows which parameters are managed.
+func (c *Config) validateInstance(k *check) {
+	cfg := c.instance(postgres.NewSecret(c.Cluster.Name, make([]byte, 32)), "stand-in")
+	if _, err := postgres.New(cfg, slog.New(slog.DiscardHandler)); err != nil {
+		k.failf("postgres", "%v", err)
 	}
 }
 
