@@ -4,7 +4,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/walgate/walgate/proxy/wire"
 	"github.com/walgate/walgate/replication"
 	"github.com/walgate/walgate/router"
 )
@@ -126,8 +125,8 @@ type Attachment struct {
 // Need asks for a server connection. Exactly one is open at a time; it ends with Attached, AttachFailed or CancelNeed.
 // The driver chooses with router.Pick (or does as it does), from Config.View and the newest StatusBoard, whenever one
 // of them changes; nowhere to run means that the Need stays open: the session enforces hold_timeout itself. A primary
-// must not be granted while Config.View is not Writable() or the connection's epoch is not the view's. It is a value: it may be copied and read by
-// another goroutine.
+// must not be granted while Config.View is not Writable() or the connection's epoch is not the view's. It is a value: it
+// may be copied and read by another goroutine.
 type Need struct {
 	// Kind is Read when the turn may run on a standby. router.Write with TargetReplica is a session that insists on
 	// replicas: Pick sends it to a standby, which refuses what it must.
@@ -142,7 +141,7 @@ type Need struct {
 	Ticket replication.Instant
 }
 
-// Startup parameters that reach the driver with Authenticate.
+// AuthRequest is what a StartupMessage asked for.
 type AuthRequest struct {
 	User     string
 	Database string
@@ -244,6 +243,3 @@ type Info struct {
 	Retried    uint64       // turns run again elsewhere
 	Failed     uint64       // turns answered with an error of walgate's own
 }
-
-// Verify at compile time that wire is the only vocabulary of frames.
-var _ = wire.HeaderLen

@@ -68,9 +68,6 @@ var (
 	errServerProtocol = &wire.ErrorFields{Severity: severityFatal, Code: "08P01",
 		Message: "the server's answer does not fit the requests made",
 		Detail:  "The server connection was closed."}
-	errCantRestore = &wire.ErrorFields{Severity: severityError, Code: "08006",
-		Message: "the session's settings could not be restored on a server",
-		Detail:  "The statement was not executed."}
 )
 
 // failureFields turns a driver's failure into an error; without SQLSTATE it is otherwise.

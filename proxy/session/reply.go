@@ -130,18 +130,6 @@ func (s *Session) show(p wire.Piece, out *Actions, hold bool) {
 	}
 }
 
-// say tells the client something of walgate's own in the course of an answer.
-func (s *Session) say(out *Actions, add func(dst []byte) []byte) {
-	if s.retry.possible {
-		if s.held == nil {
-			s.held = out.take()
-		}
-		s.held = add(s.held)
-		return
-	}
-	out.put(Client, add(out.own(Client)))
-}
-
 func (s *Session) flushHeld(out *Actions) {
 	if s.held != nil {
 		out.put(Client, append(out.own(Client), s.held...))

@@ -27,8 +27,7 @@ type rig struct {
 	need    *Need
 	client  []byte // what the session wrote to the client since the last look
 	stopped [2]bool
-	toSrv   []byte // written while the server is not played
-	hold    bool   // answers of the server are not delivered
+	hold    bool // answers of the server are not delivered
 	backlog []byte
 	closed  bool
 	armAt   replication.Instant

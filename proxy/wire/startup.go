@@ -11,7 +11,7 @@ const (
 	CodeCancel = 80877102
 	CodeSSL    = 80877103
 	CodeGSSENC = 80877104
-	Protocol30 = 3<<16 | 0
+	Protocol30 = 3 << 16
 	Protocol32 = 3<<16 | 2
 )
 

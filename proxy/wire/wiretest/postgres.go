@@ -29,7 +29,6 @@ type Postgres struct {
 	extended bool // the copy was begun by Execute
 	portals  map[string]string
 	before   map[string]string // settings at the begin of the transaction
-	implicit bool
 }
 
 // NewPostgres makes a server that has just logged its client in.
