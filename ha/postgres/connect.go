@@ -33,7 +33,7 @@ func dial(ctx context.Context, t target) (*pgconn.PgConn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to PostgreSQL: %w", err)
 	}
-	cfg.RuntimeParams = t.settings
+	cfg.RuntimeParams, cfg.ValidateConnect = t.settings, nil // nothing from our environment
 	conn, err := pgconn.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("connect to PostgreSQL at %s as %s: %w", net.JoinHostPort(t.host, strconv.Itoa(t.port)), t.role, err)

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -58,13 +59,28 @@ func (i *Instance) writeFollow(owner *guard.Owner, up Upstream) error {
 		content = fmt.Sprintf("primary_conninfo = %s\nprimary_slot_name = %s\n",
 			quoteConf(i.conninfo(up)), quoteConf(SlotName(i.cfg.Node)))
 	}
-	if err := writeFile(owner, i.statePath(followConf), []byte("# Written by walgate.\n"+content)); err != nil {
-		return err
+	name, err := json.Marshal(up)
+	if err != nil {
+		return fmt.Errorf("word whom to follow: %w", err)
 	}
-	i.mu.Lock()
-	i.follows = up
-	i.mu.Unlock()
-	return nil
+	return writeFile(owner, i.statePath(followConf), []byte(followMark+string(name)+"\n"+content))
+}
+
+// followMark begins the first line of followConf, which names the upstream for the next agent.
+const followMark = "# Written by walgate. Follows "
+
+// followed returns whom followConf names.
+func (i *Instance) followed() Upstream {
+	content, err := os.ReadFile(i.statePath(followConf))
+	if err != nil {
+		return Upstream{}
+	}
+	line, _, _ := strings.Cut(string(content), "\n")
+	var up Upstream
+	if err := json.Unmarshal([]byte(strings.TrimPrefix(line, followMark)), &up); err != nil {
+		return Upstream{}
+	}
+	return up
 }
 
 // conninfo is what the WAL receiver connects with. The password is in the passfile.

@@ -36,8 +36,6 @@ type Instance struct {
 	bins       binaries
 	client     *guard.Client
 	parameters map[string]string
-	primary    Minimums // of the source, as of the last Start
-	follows    Upstream
 }
 
 // New checks cfg and returns the instance; it starts nothing.

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -124,8 +123,7 @@ func newInstance(t *testing.T, node replication.NodeID) *Instance {
 
 func open(t *testing.T, cfg Config) *Instance {
 	t.Helper()
-	var out io.Writer = t.Output()
-	i, err := New(cfg, slog.New(slog.NewTextHandler(out, nil)).With("node", cfg.Node))
+	i, err := New(cfg, slog.New(slog.NewTextHandler(t.Output(), nil)).With("node", cfg.Node))
 	if err != nil {
 		t.Fatal(err)
 	}

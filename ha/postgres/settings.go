@@ -16,40 +16,44 @@ import (
 
 // managed are the settings that walgate decides on; a user's parameter of that name is refused.
 var managed = map[string]string{
-	"allow_alter_system":          "walgate checks the settings that it needs itself",
-	"archive_cleanup_command":     "it is for standbys that restore from an archive",
-	"cluster_name":                "it is the cluster's name",
-	"config_file":                 "walgate writes it",
-	"data_directory":              "it is node.data_dir",
-	"external_pid_file":           "the guard knows the process",
-	"fsync":                       "without it an acknowledged commit can be lost",
-	"full_page_writes":            "without it a crash can corrupt pages",
-	"hba_file":                    "walgate writes it",
-	"hot_standby":                 "standbys serve reads",
-	"ident_file":                  "walgate writes it",
-	"listen_addresses":            "it is postgres.listen",
-	"log_destination":             "the log goes to node.log_file",
-	"logging_collector":           "the log goes to node.log_file",
-	"lc_messages":                 "walgate reads the log",
-	"max_replication_slots":       "it is sized by the number of members",
-	"max_slot_wal_keep_size":      "it has a setting of its own",
-	"password_encryption":         "it is scram-sha-256",
-	"port":                        "it is postgres.port",
-	"primary_conninfo":            "walgate decides whom to follow",
-	"primary_slot_name":           "walgate decides whom to follow",
-	"promote_trigger_file":        "walgate decides who is promoted",
-	"recovery_end_command":        "it is for recovery from an archive",
-	"recovery_min_apply_delay":    "a delayed standby cannot take over",
-	"restore_command":             "the position of a frozen standby must be final",
-	"synchronous_standby_names":   "walgate decides whose acknowledgement counts",
-	"tcp_user_timeout":            "dead peers must be noticed in time",
-	"unix_socket_directories":     "it is the run directory",
-	"unix_socket_group":           "it is the run directory",
-	"unix_socket_permissions":     "it is the run directory",
-	"wal_log_hints":               "pg_rewind needs it",
-	"wal_receiver_timeout":        "dead peers must be noticed in time",
-	"wal_retrieve_retry_interval": "standbys must come back quickly",
-	"wal_sender_timeout":          "dead peers must be noticed in time",
+	"allow_alter_system":           "walgate checks the settings that it needs itself",
+	"archive_cleanup_command":      "it is for standbys that restore from an archive",
+	"cluster_name":                 "it is the cluster's name",
+	"config_file":                  "walgate writes it",
+	"data_directory":               "it is node.data_dir",
+	"external_pid_file":            "the guard knows the process",
+	"fsync":                        "without it an acknowledged commit can be lost",
+	"full_page_writes":             "without it a crash can corrupt pages",
+	"hba_file":                     "walgate writes it",
+	"hot_standby":                  "standbys serve reads",
+	"ident_file":                   "walgate writes it",
+	"listen_addresses":             "it is postgres.listen",
+	"log_destination":              "the log goes to node.log_file",
+	"logging_collector":            "the log goes to node.log_file",
+	"lc_messages":                  "walgate reads the log",
+	"max_replication_slots":        "it is sized by the number of members",
+	"max_slot_wal_keep_size":       "it has a setting of its own",
+	"password_encryption":          "it is scram-sha-256",
+	"port":                         "it is postgres.port",
+	"primary_conninfo":             "walgate decides whom to follow",
+	"primary_slot_name":            "walgate decides whom to follow",
+	"promote_trigger_file":         "walgate decides who is promoted",
+	"recovery_end_command":         "it is for recovery from an archive",
+	"recovery_min_apply_delay":     "a delayed standby cannot take over",
+	"restore_command":              "the position of a frozen standby must be final",
+	"synchronous_standby_names":    "walgate decides whose acknowledgement counts",
+	"tcp_keepalives_count":         "dead peers must be noticed in time",
+	"tcp_keepalives_idle":          "dead peers must be noticed in time",
+	"tcp_keepalives_interval":      "dead peers must be noticed in time",
+	"tcp_user_timeout":             "dead peers must be noticed in time",
+	"unix_socket_directories":      "it is the run directory",
+	"unix_socket_group":            "it is the run directory",
+	"unix_socket_permissions":      "it is the run directory",
+	"wal_log_hints":                "pg_rewind needs it",
+	"wal_receiver_status_interval": "lag must be known in time",
+	"wal_receiver_timeout":         "dead peers must be noticed in time",
+	"wal_retrieve_retry_interval":  "standbys must come back quickly",
+	"wal_sender_timeout":           "dead peers must be noticed in time",
 }
 
 var parameterName = regexp.MustCompile(`^[a-z_][a-z0-9_$]*(\.[a-z_][a-z0-9_$]*)?$`)
@@ -205,6 +209,12 @@ func (i *Instance) writeStatic(owner *guard.Owner) error {
 	main := "# Written by walgate at each start.\n"
 	for _, name := range []string{initialConf, parametersConf, followConf, syncConf} {
 		main += "include_if_exists " + quoteConf(i.statePath(name)) + "\n"
+	}
+	// Whose acknowledgement counts outlives a restart: the file is only made.
+	if !exists(i.statePath(syncConf)) {
+		if err := writeFile(owner, i.statePath(syncConf), nil); err != nil {
+			return err
+		}
 	}
 	for _, f := range []struct {
 		name    string

@@ -80,7 +80,6 @@ func (i *Instance) boot(ctx context.Context, client *guard.Client, o StartOption
 	primary := o.Minimums.atLeast(c.Minimums)
 	i.mu.Lock()
 	parameters := i.parameters
-	i.primary = primary
 	i.mu.Unlock()
 	i.rotateLog()
 	if err := makeLog(i.cfg.LogFile, owner); err != nil {

@@ -159,9 +159,7 @@ func (a answer) facts(i *Instance) (Facts, error) {
 		ReplayPaused: a.Paused, ReplayDelay: a.Delay, SyncNames: a.SyncNames, Connections: a.Connections, Settings: a.Minimums,
 	}
 	if a.Conninfo != "" {
-		i.mu.Lock()
-		f.Follows = i.follows
-		i.mu.Unlock()
+		f.Follows = i.followed()
 	}
 	if r := a.Receiver; r != nil {
 		f.Receiver = &Receiver{

@@ -146,9 +146,10 @@ func (i *Instance) SetParameters(ctx context.Context, parameters map[string]stri
 	if err != nil {
 		return nil, fmt.Errorf("set parameters: %w", err)
 	}
-	i.mu.Lock()
-	primary := i.primary
-	i.mu.Unlock()
+	c, err := i.control(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("set parameters: %w", err)
+	}
 	err = i.with(ctx, func(conn *pgconn.PgConn) error {
 		// One unknown name would make PostgreSQL ignore all its files, whom to follow among them.
 		if err := checkNames(ctx, conn, parameters); err != nil {
@@ -169,7 +170,7 @@ func (i *Instance) SetParameters(ctx context.Context, parameters map[string]stri
 		return nil, fmt.Errorf("set parameters: %w", err)
 	}
 	err = i.with(ctx, func(conn *pgconn.PgConn) error {
-		restart, err = i.pending(ctx, conn, minimums(parameters, primary, i.cfg.Members))
+		restart, err = i.pending(ctx, conn, minimums(parameters, c.Minimums, i.cfg.Members))
 		return err
 	})
 	if err != nil {

@@ -80,13 +80,20 @@ type SpawnOptions struct {
 	LogFile string // its stderr
 }
 
+// maxLog is the size past which a new guard starts its log anew.
+const maxLog = 1 << 20
+
 // Spawn starts a guard in a session of its own and connects to it. The guard survives this process. Its end is not
 // waited for here: watch it with NewWatch, which reaps it.
 func Spawn(ctx context.Context, o SpawnOptions) (*Client, error) {
 	if len(o.Command) == 0 {
 		return nil, fmt.Errorf("start guard: no command")
 	}
-	output, err := os.OpenFile(o.LogFile, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
+	flags := os.O_WRONLY | os.O_APPEND | os.O_CREATE
+	if info, err := os.Stat(o.LogFile); err == nil && info.Size() > maxLog {
+		flags |= os.O_TRUNC
+	}
+	output, err := os.OpenFile(o.LogFile, flags, 0o640)
 	if err != nil {
 		return nil, fmt.Errorf("start guard: %w", err)
 	}
