@@ -40,9 +40,6 @@ type state struct {
 	loads []*atomic.Int32 // servers in use, in the order of view.Members
 }
 
-// maxLoads bounds the members whose load is looked at.
-const maxLoads = 16
-
 // Request implements netdriver.Servers.
 func (b *broker) Request(t *pool.Ticket) (*pool.Server, *session.Failure) {
 	for {
@@ -64,18 +61,16 @@ func (b *broker) Request(t *pool.Ticket) (*pool.Server, *session.Failure) {
 // pick chooses the node; no node means that the ticket must be held.
 func (b *broker) pick(st *state, t *pool.Ticket) router.Choice {
 	board, now := b.board.Load(), b.now()
-	var loads [maxLoads]int32
 	in := router.Input{
 		View: &st.view, Board: board, Now: now, Kind: t.Need.Kind, Target: t.Need.Target, Limits: b.limits,
 		Requirement: t.Need.Consistency.Require(t.Need.Level, t.Need.Arrival, &st.view, board),
 		Seed:        b.seed.Add(1),
 	}
-	if len(st.loads) <= maxLoads {
-		for i, load := range st.loads {
-			loads[i] = load.Load()
-		}
-		in.Load = loads[:len(st.loads)]
+	t.Loads = t.Loads[:0]
+	for _, load := range st.loads {
+		t.Loads = append(t.Loads, load.Load())
 	}
+	in.Load = t.Loads
 	if in.Kind == router.Read && in.Requirement.PrimaryOnly {
 		b.wake()
 	}

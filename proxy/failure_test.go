@@ -115,7 +115,9 @@ func TestHeldWithoutPrimary(t *testing.T) {
 	abandoned := execAsync(t, gone, "insert into h values (4)")
 	s.waitHeld(t, 2)
 	_ = gone.PgConn().Conn().Close()
-	<-abandoned
+	if err := <-abandoned; err == nil {
+		t.Error("an insert whose connection was closed succeeded")
+	}
 	s.waitHeld(t, 1)
 	s.allow(2)
 	s.publish(s.writable(2), func(v *replication.View) { v.Version = 21 })

@@ -3,13 +3,9 @@ package auth
 import (
 	"crypto/md5" // PostgreSQL's md5 method; toward servers only, when they ask for it
 	"encoding/hex"
-	"errors"
 
 	"github.com/xdg-go/stringprep"
 )
-
-// ErrNoPassword says that a server asks for a method that needs the clear password, and only keys are known.
-var ErrNoPassword = errors.New("server asks for a password, only SCRAM keys are known")
 
 // Secret is what walgate can prove to a server for one role: a password (internal roles) or keys (client roles). The
 // zero Secret can only pass `trust` and `peer`.

@@ -114,6 +114,9 @@ func (c *Client) frames() bool {
 		}
 		if !ok {
 			c.settle(now)
+			if !c.waiting {
+				c.bytes = 0
+			}
 			return true
 		}
 		c.bytes += int64(len(p.Bytes))

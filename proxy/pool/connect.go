@@ -39,6 +39,15 @@ func (e *LoginError) Lasting() bool {
 	return true
 }
 
+// cannotProve is the answer of a server that asks for what walgate does not have. Trying again would not help.
+func cannotProve(method string) error {
+	return &LoginError{session.Failure{
+		SQLSTATE: "28000", Message: "the server asks the proxy for an authentication method that it can't serve",
+		Detail: "The method is " + method + "; walgate keeps no passwords of clients.",
+		Hint:   "Let pg_hba.conf of every node ask for scram-sha-256 from the addresses of the proxies.",
+	}}
+}
+
 // errRole says that a server is in recovery and should not be, or the other way round.
 var errRole = errors.New("server is not in the role that the view gives it")
 
@@ -120,20 +129,20 @@ func (l *login) authenticate(user string, secret auth.Secret) error {
 			return nil
 		case pgproto3.AuthTypeCleartextPassword:
 			if secret.Password == "" {
-				return auth.ErrNoPassword
+				return cannotProve("password")
 			}
 			answer = wire.AppendPassword(nil, append([]byte(secret.Password), 0))
 		case pgproto3.AuthTypeMD5Password:
 			if secret.Password == "" || len(data) != 4 {
-				return auth.ErrNoPassword
+				return cannotProve("md5")
 			}
 			answer = wire.AppendPassword(nil, append([]byte(auth.MD5Response(user, secret.Password, [4]byte(data))), 0))
 		case pgproto3.AuthTypeSASL:
 			if scram != nil || !strings.Contains("\x00"+string(data), "\x00"+auth.Mechanism+"\x00") {
-				return fmt.Errorf("server offers no %s", auth.Mechanism)
+				return cannotProve("an unknown SASL mechanism")
 			}
 			if secret.Password == "" && !secret.HasKeys {
-				return auth.ErrNoPassword
+				return cannotProve("scram-sha-256 for a role that has not logged in here")
 			}
 			scram = auth.NewClient(secret)
 			answer = wire.AppendSASLInitialResponse(nil, auth.Mechanism, scram.First())
@@ -156,7 +165,7 @@ func (l *login) authenticate(user string, secret auth.Secret) error {
 			proved = true
 			continue
 		default:
-			return fmt.Errorf("server asks for unsupported authentication method %d", code)
+			return cannotProve(fmt.Sprintf("number %d", code))
 		}
 		if _, err := l.conn.Write(answer); err != nil {
 			return fmt.Errorf("send authentication: %w", err)

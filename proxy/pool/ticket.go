@@ -27,6 +27,8 @@ type Ticket struct {
 	// Status and Lost are set by whoever chose the node; see session.Attachment.
 	Status replication.Status
 	Lost   bool
+	// Loads is scratch space of whoever chooses the node.
+	Loads []int32
 	// Avoid is a node that could not be reached in this request.
 	Avoid replication.NodeID
 
