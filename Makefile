@@ -1,7 +1,6 @@
 # build: the binary. demo: a whole cluster on this machine. test: everything that CI checks.
 
 GO      ?= go
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .PHONY: build demo demo-stop test unit e2e lint fuzz clean
 
