@@ -18,10 +18,18 @@ type Claim struct {
 	Why      string    // for people
 }
 
+// ttl is how long the last beat counts here: its holder's word, or longer.
+func (o *Observation) ttl() time.Duration {
+	if o.Store.Beat == nil {
+		return o.Timing.TTL
+	}
+	return max(o.Timing.TTL, o.Store.Beat.TTL)
+}
+
 // expired reports whether the primary's beat has run out on this clock: a read that was sent TTL after the beat was
 // first seen still showed it.
 func (o *Observation) expired() bool {
-	return o.Store.Beat != nil && o.Store.ReadAt >= o.Store.BeatSince.Add(o.Timing.TTL)
+	return o.Store.Beat != nil && o.Store.ReadAt >= o.Store.BeatSince.Add(o.ttl())
 }
 
 // ClaimQualifies judges whether this node may claim the next epoch now. See docs/leadership.md, "The claim". When it
@@ -60,7 +68,7 @@ func (t *tick) qualifies() (Claim, bool) {
 	}
 	holder := beat.Holder == t.Self.Name && rec.Primary == t.Self.Name
 	if beat.Release == nil && !t.expired() && !holder {
-		t.wake(t.Store.BeatSince.Add(t.Timing.TTL))
+		t.wake(t.Store.BeatSince.Add(t.ttl()))
 		return no("%s holds the lease", beat.Holder)
 	}
 	if t.Rules.Votes && !t.voted(pos) && !holder {
@@ -163,7 +171,7 @@ func (t *tick) byLag(claim Claim) (Claim, bool) {
 	rec, beat := t.Store.Record, t.Store.Beat
 	pos := claim.Position
 	since := max(t.Store.BeatSince, t.Store.EpochSince)
-	cold := t.passed(since, t.Timing.TTL+rec.Settings.ColdStartWait)
+	cold := t.passed(since, t.ttl()+rec.Settings.ColdStartWait)
 	reach, onChain := t.reachOnChain(pos)
 	last := beat.Position()
 	if beat.Release != nil {
@@ -290,6 +298,7 @@ func (t *tick) claim() (why string, ok bool) {
 		Beat: &Beat{
 			Epoch: next.Epoch, Holder: t.Self.Name, Nonce: t.Nonce, N: t.Lease.NextN,
 			Origin: c.Position.Origin, Timeline: c.Position.Timeline, Flush: c.Position.LSN,
+			TTL: t.Timing.TTL,
 		},
 	}
 	t.d.Why = fmt.Sprintf("claiming epoch %d (%s)", next.Epoch, next.Last.Reason)

@@ -11,7 +11,11 @@ func (o *Observation) fences() (f0, f1 replication.Instant) {
 		f0 = o.Lease.SentAt.Add(unfenced * o.Timing.TTL)
 		return f0, f0.Add(o.Timing.Kill)
 	}
-	f0 = o.Lease.SentAt.Add(o.Timing.TTL - o.Timing.Margin)
+	ttl := o.Timing.TTL
+	if b := o.Store.Beat; b != nil && b.TTL > 0 {
+		ttl = min(ttl, b.TTL) // a longer one counts once a beat has told of it
+	}
+	f0 = o.Lease.SentAt.Add(ttl - o.Timing.Margin)
 	return f0, f0.Add(o.Timing.Kill)
 }
 

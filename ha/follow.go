@@ -112,7 +112,7 @@ func (t *tick) risk() string {
 // attach makes the running standby follow the living primary, if its WAL allows it.
 func (t *tick) attach() Decision {
 	rec, in := t.Store.Record, &t.Instance
-	t.wake(t.Store.BeatSince.Add(t.Timing.TTL))
+	t.wake(t.Store.BeatSince.Add(t.ttl()))
 	v := t.verdict()
 	switch v.Kind {
 	case VerdictStart:

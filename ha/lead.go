@@ -62,7 +62,7 @@ func (t *tick) renew() {
 // beat returns the next beat of this holder.
 func (t *tick) beat() Beat {
 	b := *t.Store.Beat
-	b.N = t.Lease.NextN
+	b.N, b.TTL = t.Lease.NextN, t.Timing.TTL
 	b.Release = nil
 	if p, ok := t.position(); ok && t.Instance.Process == ProcessRunning {
 		b.Origin, b.Timeline, b.Flush = p.Origin, p.Timeline, p.LSN

@@ -130,7 +130,10 @@ type Beat struct {
 	Origin   replication.Epoch    `json:"origin"` // the epoch that made Timeline
 	Timeline replication.Timeline `json:"timeline"`
 	Flush    replication.LSN      `json:"flush_lsn"` // the primary's flush position when last sampled
-	Release  *Release             `json:"release,omitempty"`
+	// TTL is how long the holder counts on this beat. Whoever waits for its expiry waits this long at least: the setting
+	// in the record may have changed meanwhile.
+	TTL     time.Duration `json:"ttl"`
+	Release *Release      `json:"release,omitempty"`
 }
 
 // Vote is a promise: Node's WAL receiver is gone, it holds WAL up to LSN, and it acknowledges nothing to the primary of

@@ -184,6 +184,11 @@ func (st *simStore) bump() int64 {
 // call carries out op at the store and done at the caller: known false after the time limit. Requests and answers may
 // be lost or late; a request whose caller gave up may still be carried out.
 func (s *sim) call(from int, limit time.Duration, op func(), done func(known bool)) {
+	s.slowCall(0.01, from, limit, op, done)
+}
+
+// slowCall is call with the chance of a request that is very late.
+func (s *sim) slowCall(slow float64, from int, limit time.Duration, op func(), done func(known bool)) {
 	answered := false
 	finish := func(known bool) {
 		if !answered {
@@ -196,7 +201,7 @@ func (s *sim) call(from int, limit time.Duration, op func(), done func(known boo
 		return
 	}
 	d := s.latency()
-	if s.faulty && s.chance(0.01) {
+	if s.faulty && s.chance(slow) {
 		d = s.between(0, 4*time.Second)
 	}
 	s.after(d, func() { s.arrive(from, op, finish) })

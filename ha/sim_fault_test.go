@@ -25,6 +25,17 @@ func (s *sim) trouble() {
 	faults[s.rng.IntN(len(faults))](n)
 }
 
+// ambush strikes between the promotion and the open door: timelines are made there that no ledger knows.
+func (s *sim) ambush(n *simNode) {
+	if !s.faulty || !s.chance(0.25) {
+		return
+	}
+	faults := []func(*simNode){s.loseHost, s.isolate, s.freezeNode, s.cutStore, s.crashPostgres}
+	fault := faults[s.rng.IntN(len(faults))]
+	s.cutLink(n.index, -1, s.between(0, 100*ms)) // some of its records reach the others before
+	s.after(s.between(0, 100*ms), func() { fault(n) })
+}
+
 func (s *sim) crashPostgres(n *simNode) {
 	if n.pg.proc != ProcessRunning && n.pg.proc != ProcessStarting {
 		return

@@ -324,7 +324,8 @@ func (n *simNode) leaseHand(m LeaseMove) {
 		n.lease.SentAt = 0
 	}
 	ok := false
-	n.s.call(n.index, n.s.timing.RPC, func() { ok = n.s.store.apply(m, n) }, func(known bool) {
+	slow := map[LeaseKind]float64{LeaseVote: 0.1, LeaseWrite: 0.1, LeaseClaim: 0.1, LeaseOpen: 0.1}[m.Kind]
+	n.s.slowCall(max(slow, 0.01), n.index, n.s.timing.RPC, func() { ok = n.s.store.apply(m, n) }, func(known bool) {
 		n.agentDo(0, func() {
 			if n.s.trace != nil && (!known || !ok) {
 				n.s.logf("%s: %s: known %v ok %v", n.name, m.Kind, known, ok)
@@ -430,6 +431,7 @@ func (n *simNode) perform(m PostgresMove) {
 	case PostgresPromote:
 		if running {
 			n.promote(m.Names, m.Lineage)
+			s.ambush(n)
 		}
 	case PostgresNames:
 		if running && !pg.inRecovery {
