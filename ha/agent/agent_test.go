@@ -89,7 +89,7 @@ func (c *cluster) stop() {
 	c.fake.Settle()
 }
 
-// settled waits until the record is open with a primary other than not, and both others stream.
+// settled waits, in a bubble, until the record is open with a primary other than not, and both others stream.
 func (c *cluster) settled(not replication.NodeID, limit time.Duration) (ha.Record, time.Duration) {
 	c.t.Helper()
 	began := time.Now()
