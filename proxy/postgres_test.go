@@ -74,6 +74,30 @@ func startPostgres(t *testing.T) *postgres {
 	return p
 }
 
+// startStandby makes a streaming copy of p.
+func (p *postgres) startStandby(t *testing.T) *postgres {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "walgate-proxy-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if p.as != nil {
+		if err := os.Chown(dir, int(p.as.Uid), int(p.as.Gid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	standby := &postgres{dir: dir, host: p.host, port: freePort(t), as: p.as}
+	out, err := p.command("pg_basebackup", "-D", standby.data(), "-h", p.dir, "-p", strconv.Itoa(p.port), "-U", "postgres",
+		"-R", "-X", "stream", "-c", "fast", "--no-sync").CombinedOutput()
+	if err != nil {
+		t.Fatalf("pg_basebackup: %v\n%s", err, out)
+	}
+	standby.start(t)
+	t.Cleanup(func() { standby.stop(t) })
+	return standby
+}
+
 func (p *postgres) data() string { return filepath.Join(p.dir, "data") }
 
 func (p *postgres) command(name string, args ...string) *exec.Cmd {

@@ -26,6 +26,7 @@ type setup struct {
 	pg     *postgres
 	server *proxy.Server
 	view   *replication.Feed[replication.View]
+	board  *replication.Feed[replication.StatusBoard]
 	gate   *replication.Gate
 	port   int
 	stop   func()
@@ -54,7 +55,8 @@ func newSetup(t *testing.T, change func(*proxy.Config)) *setup {
 
 func newSetupWith(t *testing.T, change func(*proxy.Config), registry *prometheus.Registry) *setup {
 	t.Helper()
-	s := &setup{pg: startPostgres(t), view: new(replication.Feed[replication.View]), gate: new(replication.Gate)}
+	s := &setup{pg: startPostgres(t), gate: new(replication.Gate)}
+	s.view, s.board = new(replication.Feed[replication.View]), new(replication.Feed[replication.StatusBoard])
 	cfg := testConfig()
 	if change != nil {
 		change(&cfg)
@@ -67,7 +69,7 @@ func newSetupWith(t *testing.T, change func(*proxy.Config), registry *prometheus
 	s.allow(1)
 	var err error
 	s.server, err = proxy.New(cfg, proxy.Deps{
-		View: s.view, Board: new(replication.Feed[replication.StatusBoard]), Gate: s.gate,
+		View: s.view, Board: s.board, Gate: s.gate,
 		Logger:   slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
 		Registry: registry,
 	})

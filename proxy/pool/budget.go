@@ -32,6 +32,7 @@ type Budget struct {
 	waiting queue
 	held    bool // the view lets no session have a server of this (primary) budget now
 	closed  bool
+	failing bool // the last attempt to open a connection failed, and that was logged
 }
 
 // errClosed is the cause with which a closed budget's goroutines end.
@@ -185,6 +186,7 @@ func (b *Budget) serve() {
 	run := b.set.cfg.Open(s)
 	b.mu.Lock()
 	b.dialing--
+	b.failing = false
 	var next *Ticket
 	if b.closed {
 		b.drop(s)
@@ -260,8 +262,10 @@ func (b *Budget) failed(err error) (again bool) {
 		b.dialing--
 		b.open--
 	}
+	repeated := b.failing
+	b.failing = true
 	b.mu.Unlock()
-	b.set.logFailure(b, err)
+	b.set.logFailure(b, err, repeated)
 	for _, t := range turned {
 		if lasting {
 			t.Waiter.Refused(t, refusal.Failure)

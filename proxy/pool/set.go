@@ -302,12 +302,17 @@ func (s *Set) open(b *Budget) (*Server, error) {
 	return &Server{Facts: facts, Conn: l.conn, Address: b.at, budget: b, born: s.now(), state: serverGone}, nil
 }
 
-// logFailure reports a connection that could not be opened. Errors of a fenced budget are of no interest.
-func (s *Set) logFailure(b *Budget, err error) {
+// logFailure reports a connection that could not be opened: the first of a row as a warning. Errors of a fenced budget
+// are of no interest.
+func (s *Set) logFailure(b *Budget, err error, repeated bool) {
 	if b.ctx.Err() != nil {
 		return
 	}
-	s.log.Warn("server connection not opened", "node", string(b.key.Node), "database", b.key.Database, "user", b.key.User,
+	level := slog.LevelWarn
+	if repeated {
+		level = slog.LevelDebug
+	}
+	s.log.Log(b.ctx, level, "server connection not opened", "node", string(b.key.Node), "database", b.key.Database, "user", b.key.User,
 		"role", b.role.String(), "error", err)
 	s.cfg.Failed(b.key, err)
 }
