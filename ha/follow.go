@@ -120,6 +120,9 @@ func (t *tick) attach() Decision {
 			return t.because("%s", why)
 		}
 		if in.Follows == rec.Primary && t.follows(in.Lineage) && !in.Lineage.Copied {
+			if len(in.Slots) > 0 {
+				t.postgres(PostgresMove{Kind: PostgresSlots}) // those of its time as primary would pin WAL for ever
+			}
 			return t.because("standby of %s", rec.Primary)
 		}
 		t.postgres(PostgresMove{Kind: PostgresFollow, Source: rec.Primary, Lineage: t.lineage()})
