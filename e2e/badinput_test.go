@@ -126,7 +126,7 @@ func TestBadConfiguration(t *testing.T) {
 		}, nil, 3, []string{"secret"}},
 		{"unknown variable", func(*testing.T, *settings) {}, []string{"WALGATE_PROXY_LISTENN=x"}, 3, []string{"WALGATE_PROXY_LISTENN"}},
 		{"bad variable", func(*testing.T, *settings) {}, []string{"WALGATE_HA_TTL=soon"}, 3, []string{"soon"}},
-		{"store off loopback without TLS", func(_ *testing.T, s *settings) { s.with(fmt.Sprintf("    peer_listen: http://0.0.0.0:%d", s.port+40)) }, nil, 3, []string{"peer_listen", "TLS"}},
+		{"store off loopback without TLS", func(_ *testing.T, s *settings) { s.with(fmt.Sprintf("    peer_listen: http://0.0.0.0:%d", s.port+40)) }, nil, 3, []string{"peer_listen", "store.tls"}},
 		{"managed parameter", func(_ *testing.T, s *settings) { s.under("postgres", "  parameters: {wal_level: minimal}") }, nil, 3, []string{"wal_level"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -181,7 +181,7 @@ func TestBadCommandLine(t *testing.T) {
 		{[]string{"status", "--api", "nonsense"}, 2, "nonsense"},
 		{[]string{"switchover", "--yes", "--api", nobody}, 4, nobody[len("http://"):]},
 		{[]string{"demo", "stop", "--dir", root + "/no-demo"}, 7, "no-demo"},
-		{[]string{"demo", "--dir", root + "/no-demo", "--nodes", "0"}, 3, "nodes"},
+		{[]string{"demo", "--dir", root + "/no-demo", "--nodes", "99"}, 3, "nodes"},
 		{[]string{"demo", "--dir", root + "/no-demo", "--sync", "maybe"}, 3, "maybe"},
 	} {
 		t.Run(strings.Join(test.args, " "), func(t *testing.T) {

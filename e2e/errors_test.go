@@ -170,7 +170,7 @@ func testLogins(t *testing.T, d *Demo) {
 	internal := f
 	internal.User = "walgate"
 	refused("walgate's own role", dsn(internal, f.Sidecar.Addr), "28P01")
-	for _, target := range []string{"any", "read-write", "primary", "prefer-standby"} {
+	for _, target := range []string{"any", "read-write", "prefer-standby"} {
 		conn, err := pgx.Connect(t.Context(), dsn(f, f.Sidecar.Addr)+"&target_session_attrs="+target)
 		if err != nil {
 			t.Errorf("target_session_attrs=%s: %v", target, err)

@@ -19,16 +19,16 @@ const freeze = 9 * time.Second
 // agentOf returns the agent of a node, checked: demo.json is only believed when the process is the binary under test.
 func (d *Demo) agentOf(t testing.TB, name string) process {
 	t.Helper()
-	return d.own1(t, name, "agent", d.node(t, name).PID)
+	return d.ownProcess(t, name, "agent", d.node(t, name).PID)
 }
 
 // guardOf returns the guard of a node, checked.
 func (d *Demo) guardOf(t testing.TB, name string) process {
 	t.Helper()
-	return d.own1(t, name, "guard", d.node(t, name).GuardPID)
+	return d.ownProcess(t, name, "guard", d.node(t, name).GuardPID)
 }
 
-func (d *Demo) own1(t testing.TB, name, what string, pid int) process {
+func (d *Demo) ownProcess(t testing.TB, name, what string, pid int) process {
 	t.Helper()
 	p, ok := readProcess(pid)
 	if !ok {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"debug/buildinfo"
 	"errors"
 	"flag"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -118,6 +121,11 @@ func prepare() error {
 		if binary, err = filepath.Abs(binary); err != nil {
 			return fmt.Errorf("find WALGATE_E2E_BINARY: %w", err)
 		}
+		info, err := buildinfo.ReadFile(binary)
+		if err != nil {
+			return fmt.Errorf("look at WALGATE_E2E_BINARY: %w", err)
+		}
+		raceBuilt = slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 		return unsetOwn()
 	}
 	binary, raceBuilt = filepath.Join(root, "walgate"), true

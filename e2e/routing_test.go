@@ -36,6 +36,7 @@ func TestEndpoint(t *testing.T) {
 		{"strong reads", testStrongReads},
 		{"settings are carried", testSettings},
 		{"prepared statements are carried", testPrepared},
+		{"statements prepared in SQL", testPreparedInSQL},
 		{"temporary tables pin", testTemporaryTable},
 		{"advisory locks pin", testAdvisoryLock},
 		{"LISTEN pins", testListen},
@@ -124,11 +125,15 @@ func testPsql(t *testing.T, d *Demo) {
 	if lines[3] != "1" {
 		t.Errorf("a read after the write sees %s rows, want 1", lines[3])
 	}
-	if out := client(t, d, "psql", "-XAtq", "-c", `\d items`); !strings.Contains(out, "items_pkey") {
+	if out := client(t, d, "psql", "-Xq", "-c", `\d items`); !strings.Contains(out, "items_pkey") {
 		t.Errorf(`\d items says %q`, out)
 	}
-	if out := client(t, d, "psql", "-XAtq", "-d", "target_session_attrs=read-write", "-c", "show transaction_read_only"); strings.TrimSpace(out) != "off" {
-		t.Errorf("transaction_read_only is %q for target_session_attrs=read-write", out)
+	// Not those of pgx, which for "primary" asks pg_is_in_recovery(): the answer of a standby, as for any plain read.
+	for _, target := range []string{"read-write", "primary", "any", "prefer-standby"} {
+		out := client(t, d, "psql", "-XAtq", "-d", "target_session_attrs="+target, "-c", "show transaction_read_only")
+		if strings.TrimSpace(out) != "off" {
+			t.Errorf("transaction_read_only is %q for target_session_attrs=%s", out, target)
+		}
 	}
 }
 
@@ -183,7 +188,14 @@ func testPlaces(t *testing.T, d *Demo) {
 			t.Errorf("a read in a transaction ran on port %d; primary is %v", port, p.primary)
 		}
 	})
-	await(t, 10*time.Second, "reads to go back to standbys after a write", func(ctx context.Context) error {
+	awaitStandby(t, conn, p)
+	t.Logf("reads by port: %v", seen)
+}
+
+// awaitStandby returns when the reads of a session have gone back to standbys after it wrote or read on the primary.
+func awaitStandby(t *testing.T, conn *pgx.Conn, p places) {
+	t.Helper()
+	await(t, 10*time.Second, "reads to go back to standbys", func(ctx context.Context) error {
 		var port int
 		if err := conn.QueryRow(ctx, "select inet_server_port() from items where id = 1").Scan(&port); err != nil {
 			return err
@@ -193,7 +205,6 @@ func testPlaces(t *testing.T, d *Demo) {
 		}
 		return nil
 	})
-	t.Logf("reads by port: %v", seen)
 }
 
 func inTransaction(t testing.TB, conn *pgx.Conn, options pgx.TxOptions, run func()) {
@@ -217,9 +228,8 @@ func testTargets(t *testing.T, d *Demo) {
 		t.Errorf("with walgate.target = 'primary' a read ran on port %d", port)
 	}
 	do(t, conn, "set walgate.target = 'replica'")
-	if port := ask[int](t, conn, where); !p.standby(port) {
-		t.Errorf("with walgate.target = 'replica' a read ran on port %d", port)
-	}
+	// The read before it was on the primary: a standby serves the session when it is known to have come that far.
+	awaitStandby(t, conn, p)
 	do(t, conn, "reset walgate.target")
 	if port := ask[int](t, conn, "/* walgate: target=primary */ "+where); !p.onPrimary(port) {
 		t.Errorf("with a hint for the primary a read ran on port %d", port)
@@ -316,33 +326,51 @@ func testSettings(t *testing.T, d *Demo) {
 
 func testPrepared(t *testing.T, d *Demo) {
 	eachOfCrowd(t, d, func(i int, conn *pgx.Conn) error {
-		// The same names with another meaning in each session, by protocol and by SQL.
+		// The same names with another meaning in each session, by protocol.
 		if _, err := conn.Prepare(t.Context(), "shared", fmt.Sprintf("select $1::int + %d from items where id = 1", i)); err != nil {
 			return err
 		}
 		if _, err := conn.Prepare(t.Context(), "shared_write", fmt.Sprintf("select $1::int - %d from items where id = 1 for share", i)); err != nil {
 			return err
 		}
-		if _, err := conn.Exec(t.Context(), fmt.Sprintf("prepare sql_shared (int) as select $1 * %d", i)); err != nil {
-			return err
-		}
 		for round := range 8 {
-			var plus, minus, times int
+			var plus, minus int
 			if err := conn.QueryRow(t.Context(), "shared", round).Scan(&plus); err != nil {
 				return fmt.Errorf("round %d: execute: %w", round, err)
 			}
 			if err := conn.QueryRow(t.Context(), "shared_write", round).Scan(&minus); err != nil {
 				return fmt.Errorf("round %d: execute on the primary: %w", round, err)
 			}
-			if err := conn.QueryRow(t.Context(), fmt.Sprintf("execute sql_shared(%d)", round), pgx.QueryExecModeSimpleProtocol).Scan(&times); err != nil {
-				return fmt.Errorf("round %d: EXECUTE: %w", round, err)
-			}
-			if plus != round+i || minus != round-i || times != round*i {
-				return fmt.Errorf("round %d: got %d, %d, %d", round, plus, minus, times)
+			if plus != round+i || minus != round-i {
+				return fmt.Errorf("round %d: got %d, %d", round, plus, minus)
 			}
 		}
 		return nil
 	})
+}
+
+func testPreparedInSQL(t *testing.T, d *Demo) {
+	var conns []*pgx.Conn
+	for i := range 4 {
+		conn := dial(t, d.endpoint(t))
+		do(t, conn, fmt.Sprintf("prepare sql_shared (int) as select $1 * %d", i))
+		conns = append(conns, conn)
+	}
+	for round := range 5 {
+		for i, conn := range conns {
+			execute := fmt.Sprintf("execute sql_shared(%d)", round)
+			if n := ask[int](t, conn, execute, pgx.QueryExecModeSimpleProtocol); n != round*i {
+				t.Errorf("session %d: %s gives %d, want %d", i, execute, n, round*i)
+			}
+		}
+	}
+	for _, conn := range conns {
+		do(t, conn, "deallocate sql_shared")
+	}
+	_, err := conns[0].Exec(t.Context(), "execute sql_shared(1)", pgx.QueryExecModeSimpleProtocol)
+	if sqlstate(err) != "26000" {
+		t.Errorf("after DEALLOCATE: %v; want SQLSTATE 26000", err)
+	}
 }
 
 func testTemporaryTable(t *testing.T, d *Demo) {

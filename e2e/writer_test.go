@@ -233,7 +233,6 @@ func startIdlers(t *testing.T, d *Demo, n int) *idlers {
 	for i := range n {
 		conn := dial(t, d.endpoint(t))
 		do(t, conn, fmt.Sprintf("set my.tenant = 'idler %d'", i))
-		do(t, conn, fmt.Sprintf("prepare kept_sql (int) as select $1 + %d", i))
 		if _, err := conn.Prepare(t.Context(), "kept", fmt.Sprintf("select $1::int * %d", i)); err != nil {
 			t.Fatalf("prepare: %v", err)
 		}
@@ -251,9 +250,6 @@ func (list *idlers) verify(t *testing.T) {
 		}
 		if got := ask[int](t, conn, "kept", 7); got != 7*i {
 			t.Errorf("idle session %d: the prepared statement gives %d, want %d", i, got, 7*i)
-		}
-		if got := ask[int](t, conn, "execute kept_sql(7)", pgx.QueryExecModeSimpleProtocol); got != 7+i {
-			t.Errorf("idle session %d: EXECUTE gives %d, want %d", i, got, 7+i)
 		}
 	}
 }
