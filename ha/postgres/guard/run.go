@@ -53,10 +53,6 @@ func Run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := BecomeSubreaper(); err != nil {
-		return err
-	}
-	signal.Ignore(unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGPIPE, unix.SIGQUIT, unix.SIGTSTP)
 	lock, err := os.OpenFile(o.lock, os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
 		return fmt.Errorf("open lock: %w", err)
@@ -65,6 +61,13 @@ func Run(ctx context.Context, args []string) error {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return fmt.Errorf("another guard holds %s: %w", o.lock, err)
 	}
+	if err := BecomeSubreaper(); err != nil {
+		return err
+	}
+	// Caught and dropped, not ignored: the postmaster would inherit that.
+	deaf := make(chan os.Signal, 1)
+	signal.Notify(deaf, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGPIPE, unix.SIGQUIT, unix.SIGTSTP)
+	defer signal.Stop(deaf)
 	if err := os.Remove(o.socket); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove old socket: %w", err)
 	}
