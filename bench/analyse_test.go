@@ -128,22 +128,24 @@ func TestParseCommits(t *testing.T) {
 
 func TestMarks(t *testing.T) {
 	a, b := "a", "b"
-	o := &observer{epoch: 1}
-	step := func(milliseconds int, epoch uint64, primary *string, open bool, role string) {
+	o := &observer{nodes: 1, epoch: 1}
+	step := func(milliseconds int, epoch uint64, primary *string, open bool, role, state string) {
 		c := cluster{Epoch: epoch, Primary: primary, Open: open}
 		c.Members = append(c.Members, struct {
 			Name  string `json:"name"`
 			Role  string `json:"role"`
 			State string `json:"state"`
-		}{"b", role, ""})
+		}{"b", role, state})
 		o.note(c, at(milliseconds)[0])
 	}
-	step(0, 1, &a, true, "standby")
-	step(10, 2, &b, false, "standby")
-	step(20, 2, &b, false, "primary")
-	step(30, 2, &b, true, "primary")
-	step(40, 3, &a, true, "standby")
-	want := marks{claimed: at(10)[0], promoted: at(20)[0], opened: at(30)[0], primary: "b"}
+	step(0, 1, &a, true, "standby", "streaming")
+	step(10, 2, &b, false, "standby", "streaming")
+	step(20, 2, &b, false, "primary", "running")
+	step(30, 2, &b, true, "primary", "running") // the other one is not seen to be gone yet
+	step(40, 2, &b, true, "primary", "starting")
+	step(50, 2, &b, true, "primary", "running")
+	step(60, 3, &a, true, "standby", "streaming")
+	want := marks{claimed: at(10)[0], promoted: at(20)[0], opened: at(30)[0], healed: at(50)[0], primary: "b"}
 	if got := o.seen(); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

@@ -162,12 +162,15 @@ type marks struct {
 	claimed  time.Time // a new epoch
 	promoted time.Time // its primary is out of recovery
 	opened   time.Time // it takes writes
+	healed   time.Time // every member works, and went on working
 	primary  string
 }
 
 // observer watches the API during a run.
 type observer struct {
 	api *api
+
+	nodes int
 
 	mu    sync.Mutex
 	epoch uint64 // before the fault
@@ -192,7 +195,16 @@ func (o *observer) run(ctx context.Context) {
 func (o *observer) note(c cluster, now time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if c.Epoch <= o.epoch || !o.marks.opened.IsZero() {
+	if c.Epoch <= o.epoch {
+		return
+	}
+	switch {
+	case c.healthy(o.nodes) != nil:
+		o.marks.healed = time.Time{}
+	case o.marks.healed.IsZero():
+		o.marks.healed = now
+	}
+	if !o.marks.opened.IsZero() {
 		return
 	}
 	if o.marks.claimed.IsZero() {

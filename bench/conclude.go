@@ -18,8 +18,10 @@ func (b *bed) conclude(ctx context.Context) error {
 	b.concludePgbench()
 
 	c, err := b.api.waitHealthy(ctx, len(b.demo.Nodes), b.cfg.Limit)
-	b.healed = time.Now()
-	b.run.HealedMS = since(b.injected, b.healed)
+	b.run.HealedMS = since(b.injected, b.observer.seen().healed)
+	if b.run.HealedMS < 0 {
+		b.run.HealedMS = since(b.injected, time.Now())
+	}
 	if err != nil {
 		b.run.HealedMS = -1
 		err = fmt.Errorf("wait until every member works again: %w", err)

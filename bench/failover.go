@@ -63,7 +63,7 @@ func oneRun(ctx context.Context, cfg Config, number int, report *Report) (Run, e
 	stopLoad := b.startLoad(ctx)
 	problems := []error{b.faultAndHeal(ctx)}
 	problems = append(problems, stopLoad())
-	problems = append(problems, b.checkIdle(ctx))
+	problems = append(problems, b.checkIdle(ctx), b.awaitStart())
 	problems = append(problems, b.conclude(ctx))
 	if err := errors.Join(problems...); err != nil {
 		b.run.Problem = err.Error()
@@ -87,8 +87,8 @@ type bed struct {
 	began    time.Time // of the load
 	ended    time.Time // no statement was begun after
 	injected time.Time
-	returned time.Time // when the node hit was let go on; zero: never
-	healed   time.Time
+	starting chan error // carries the outcome of starting the killed node; nil: it was not
+	returned time.Time  // when the node hit was let go on; zero: never
 }
 
 func (b *bed) close() {
@@ -111,7 +111,7 @@ func (b *bed) prepare(ctx context.Context) error {
 		return err
 	}
 	b.run.From = b.node.Name
-	b.observer = &observer{api: b.api, epoch: c.Epoch}
+	b.observer = &observer{api: b.api, nodes: len(b.demo.Nodes), epoch: c.Epoch}
 	b.direct = make([]journal, len(b.demo.Nodes))
 	if err := b.makeTable(ctx); err != nil {
 		return fmt.Errorf("make the table of the writers: %w", err)
@@ -232,15 +232,24 @@ func (b *bed) faultAndHeal(ctx context.Context) (err error) {
 			return err
 		}
 		b.returned = time.Now()
-		if err := walgate(ctx, b.cfg, "demo", "start", b.node.Name, "--dir", b.cfg.Dir); err != nil {
-			return err
-		}
+		b.starting = make(chan error, 1)
+		go func() { // ends with the verb, whose time is limited; waited for by awaitStart
+			b.starting <- walgate(ctx, b.cfg, "demo", "start", b.node.Name, "--dir", b.cfg.Dir)
+		}()
 	}
 	ends := b.began.Add(b.cfg.load())
 	if err := pause(ctx, time.Until(ends)); err != nil {
 		return err
 	}
 	return b.awaitWrites(ctx)
+}
+
+// awaitStart waits until the node that was killed has been started, if that is under way.
+func (b *bed) awaitStart() error {
+	if b.starting == nil {
+		return nil
+	}
+	return <-b.starting
 }
 
 // awaitWrites prolongs the load until a write has succeeded lately, within the limit.
