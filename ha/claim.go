@@ -53,7 +53,7 @@ func (t *tick) qualifies() (Claim, bool) {
 		return no("this node belongs to another system")
 	case in.Process != ProcessRunning || !in.InRecovery:
 		return no("no standby runs here")
-	case in.Follows != "" || in.ReceiverAlive || t.Hands.Postgres.Busy:
+	case in.Follows != "" || in.ReceiverAlive || t.unsettled():
 		return no("the WAL receiver has not gone yet")
 	}
 	pos, ok := t.position()
@@ -102,6 +102,11 @@ func (t *tick) byPosition(pos Position, holder bool) (Claim, bool) {
 		return t.byVotes(claim)
 	}
 	return t.byLag(claim)
+}
+
+// unsettled reports whether what is known of the instance may be older than the last move of the PostgreSQL hand.
+func (o *Observation) unsettled() bool {
+	return o.Hands.Postgres.Busy || o.Instance.At < o.Hands.PostgresEnded
 }
 
 // behind reports whether p is behind other; without the rule nothing is.

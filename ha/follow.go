@@ -153,8 +153,8 @@ func (t *tick) stand() Decision {
 		t.postgres(PostgresMove{Kind: PostgresFreeze})
 		return t.because("no primary: dropping the WAL receiver before the vote")
 	}
-	if t.Hands.Postgres.Busy {
-		return t.because("no primary: waiting for the PostgreSQL hand")
+	if t.unsettled() {
+		return t.because("no primary: waiting for fresh facts of PostgreSQL")
 	}
 	why, ok := t.claim()
 	if ok {

@@ -10,7 +10,7 @@ import (
 // let go of the lease. fence has been asked before.
 func (t *tick) lead() Decision {
 	in, rec := &t.Instance, t.Store.Record
-	if in.Process == ProcessStopped && !t.Hands.Postgres.Busy {
+	if in.Process == ProcessStopped && !t.unsettled() {
 		return t.lostPostgres()
 	}
 	if in.Process == ProcessStarting || in.Process == ProcessRunning && in.InRecovery && t.leftover() {
@@ -97,7 +97,7 @@ func (t *tick) promote() Decision {
 		return t.because("claimed: making slots for the others")
 	case !in.ReplayComplete:
 		return t.because("claimed: replay goes on at %v of %v", in.Replayed, in.End)
-	case in.CapturedXID == 0:
+	case in.CapturedXID == 0 || in.CapturedEnd < in.Replayed:
 		t.postgres(PostgresMove{Kind: PostgresPrepare})
 		return t.because("claimed: noting the next transaction id")
 	}

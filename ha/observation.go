@@ -207,7 +207,7 @@ type Instance struct {
 	Slots          []replication.NodeID // physical slots that exist here, sorted
 	Checkpointed   bool                 // a checkpoint on the current timeline has completed since promotion
 	EndOfRecovery  replication.LSN      // primary: flush position sampled after promotion
-	CapturedXID    uint64               // next xid captured before promotion, with CapturedEnd; 0: not captured
+	CapturedXID    uint64               // next xid captured before promotion, at replay position CapturedEnd; 0: not captured
 	CapturedEnd    replication.LSN
 	StopCheckpoint bool // a checkpoint asked for by the handoff has completed since HandoffSince
 
@@ -249,4 +249,7 @@ type Hands struct {
 	LeaseMove    LeaseKind
 	Postgres     HandState
 	PostgresMove PostgresMove
+	// PostgresEnded is when the last move of the PostgreSQL hand ended. While Instance.At is before it, nothing is
+	// promised, claimed or destroyed on the strength of Instance.
+	PostgresEnded replication.Instant
 }

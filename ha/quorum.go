@@ -73,7 +73,7 @@ func (t *tick) maintainSync() (why string) {
 	case len(minus(want, v)) > 0:
 		t.setVoters(union(v, want))
 		return "adding voters before they are waited for"
-	case !s.equal(SyncNames{k, want}):
+	case !s.equal(SyncNames{k, want}) || !in.NamesInForce:
 		t.setNames(SyncNames{k, want})
 		return "naming the standbys that stream"
 	case !slices.Equal(v, want):
@@ -129,7 +129,7 @@ func (t *tick) degrade(v []replication.NodeID, s SyncNames, k int) string {
 // firstVoters leads back from no voters: names first, voters once k of them hold everything.
 func (t *tick) firstVoters(want []replication.NodeID, s SyncNames, k int) string {
 	switch {
-	case !s.equal(SyncNames{k, want}):
+	case !s.equal(SyncNames{k, want}) || !t.Instance.NamesInForce:
 		t.setNames(SyncNames{k, want})
 		return "standbys are back: commits wait for them again"
 	case !t.reached(want, k):

@@ -170,6 +170,8 @@ const rewindAttempts = 3
 func (t *tick) restore(v Verdict) Decision {
 	rec, in := t.Store.Record, &t.Instance
 	switch {
+	case t.unsettled():
+		return t.because("%s; waiting for fresh facts of PostgreSQL", v.Why)
 	case !t.sourceReady():
 		return t.because("%s; waiting for an open primary", v.Why)
 	case rec.synchronous() && slices.Contains(rec.Sync.Voters, t.Self.Name) && in.Directory == DirectoryPresent:

@@ -2,7 +2,6 @@ package ha
 
 import (
 	"fmt"
-	"reflect"
 	"time"
 
 	"github.com/walgate/walgate/replication"
@@ -364,18 +363,31 @@ func (n *simNode) readUntilKnown() {
 func (n *simNode) postgresHand(m PostgresMove) {
 	n.pgMoveInc++
 	n.pgBusy, n.pgMove = true, m
-	inc, s := n.pgMoveInc, n.s
+	inc := n.pgMoveInc
 	n.agentDo(n.duration(m.Kind), func() {
 		if n.pgMoveInc != inc {
 			return
 		}
 		n.perform(m)
-		n.pgBusy, n.factsAt = false, -1
-		if s.trace != nil && !reflect.DeepEqual(m.Kind, PostgresLeave) {
-			s.logf("%s: did %s %s", n.name, m.Kind, m.Source)
-		}
-		n.poke()
+		n.finish(m, inc)
 	})
+}
+
+// finish ends the move: that of names when they are in force.
+func (n *simNode) finish(m PostgresMove, inc int) {
+	if m.Kind == PostgresNames && n.pg.proc == ProcessRunning && !n.pg.inForce {
+		n.agentDo(2*time.Millisecond, func() {
+			if n.pgMoveInc == inc {
+				n.finish(m, inc)
+			}
+		})
+		return
+	}
+	n.pgBusy, n.factsAt = false, -1
+	if n.s.trace != nil {
+		n.s.logf("%s: did %s %s", n.name, m.Kind, m.Source)
+	}
+	n.poke()
 }
 
 func (n *simNode) duration(k PostgresKind) time.Duration {
