@@ -74,7 +74,8 @@ func (b *broker) pick(st *state, t *pool.Ticket) router.Choice {
 	if in.Kind == router.Read && in.Requirement.PrimaryOnly {
 		b.wake()
 	}
-	t.Status, t.Lost = replication.Status{}, in.Requirement.Lost
+	t.Status = replication.Status{}
+	t.Lost = t.Lost || in.Requirement.Lost // told once, whichever round it was
 	choice := router.Pick(in)
 	if choice.Role == replication.RoleStandby && choice.Node == t.Avoid {
 		in.Kind, in.Target = router.Write, router.TargetPrimary

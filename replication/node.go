@@ -2,7 +2,7 @@ package replication
 
 import "time"
 
-// NodeID is a member's name; it is also its application_name in replication and the name of its slot.
+// NodeID is a member's name; it is also its application_name in replication, and names its slot (postgres.SlotName).
 type NodeID string
 
 // Epoch is walgate's fencing number: it rises by one at each claim of leadership and is never reused. It is neither

@@ -12,10 +12,11 @@ import (
 )
 
 const (
-	probeEvery   = 250 * time.Millisecond // while nothing asks for more
-	probeAtMost  = 10 * time.Millisecond  // between two probes, whoever asks
-	inspectEvery = 2 * time.Second        // while PostgreSQL does not run
-	hungAfter    = 600 * time.Millisecond // in state T all that time
+	probeEvery    = 250 * time.Millisecond // while nothing asks for more
+	probeAtMost   = 10 * time.Millisecond  // between two probes, whoever asks
+	inspectEvery  = 2 * time.Second        // while PostgreSQL does not run
+	maintainEvery = time.Minute            // small chores: the server log is rotated
+	hungAfter     = 600 * time.Millisecond // in state T all that time
 )
 
 // finding is what one round of the prober brought.
@@ -33,7 +34,7 @@ type finding struct {
 // probe asks PostgreSQL, or the files while it does not run, until work ends. It is the only goroutine that waits for
 // an answer; what it brings is at most one question old.
 func (a *Agent) probe(work context.Context) {
-	var dirAt, frozenSince replication.Instant
+	var dirAt, frozenSince, maintainedAt replication.Instant
 	var dirTimeline replication.Timeline
 	var dirOf uint64
 	timer := time.NewTimer(0)
@@ -60,6 +61,10 @@ func (a *Agent) probe(work context.Context) {
 			} else if work.Err() == nil {
 				a.log.Warn("data directory can't be inspected", "err", err)
 			}
+		}
+		if f.at.Sub(maintainedAt) >= maintainEvery {
+			maintainedAt = f.at
+			a.pg.Maintain()
 		}
 		a.post(work, func() { a.found(f) })
 		pause(work, probeAtMost)

@@ -64,7 +64,7 @@ func (c *Client) control() (more bool) {
 		c.discard(a.Reason)
 	}
 	if a.Need != nil {
-		c.ticket.Need = *a.Need
+		c.ticket.Need, c.ticket.Lost = *a.Need, false
 		more = true
 	}
 	if a.Authenticate != nil {
@@ -130,7 +130,7 @@ func (c *Client) attach(ps *pool.Server) {
 
 func (c *Client) attached(ps *pool.Server) session.Event {
 	return session.Event{Kind: session.Attached, Attachment: session.Attachment{
-		Server: ps.Facts, Status: c.ticket.Status, Lost: c.ticket.Lost,
+		Server: ps.Facts, Status: c.ticket.Status, Consistency: &c.ticket.Need.Consistency, Lost: c.ticket.Lost,
 	}}
 }
 

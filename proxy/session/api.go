@@ -118,6 +118,8 @@ type Attachment struct {
 	Server *ServerFacts
 	// Status is what the board said of a standby when it was chosen; the zero Status for a primary.
 	Status replication.Status
+	// Consistency is Need.Consistency after Require has learned on it; nil: it has not been asked.
+	Consistency *router.Consistency
 	// Lost tells that the requirement was Lost: the session saw a write that did not survive the change of primary.
 	Lost bool
 }

@@ -1,6 +1,9 @@
 package session
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/walgate/walgate/proxy/wire"
 	"github.com/walgate/walgate/replication"
 	"github.com/walgate/walgate/router"
@@ -264,11 +267,22 @@ func (s *Session) OpenOnPrimary() bool {
 // CancelTarget returns the server connection whose statement a CancelRequest may stop now; ok is false while nothing
 // runs or a COMMIT is outstanding (its outcome could become ambiguous). Drivers normally send CancelRequested instead.
 func (s *Session) CancelTarget() (facts *ServerFacts, ok bool) {
-	if s.srv == nil || s.ledger.Len() == 0 || s.commitOwed() {
+	if s.srv == nil || s.ledger.Len() == 0 || s.commitOwed() || s.warningsHidden() && s.commitOutstanding() {
 		return nil, false
 	}
 	return s.srv, true
 }
+
+// warningsHidden reports whether the session asked not to be warned: a cancelled wait for a standby would then look like
+// a clean commit, since only a warning tells of it.
+func (s *Session) warningsHidden() bool {
+	level, ok := s.settings.now.want.value("client_min_messages")
+	return ok && !slices.ContainsFunc(shownWarnings, func(l string) bool { return strings.EqualFold(level, l) })
+}
+
+// shownWarnings are the values of client_min_messages at which a WARNING reaches the client (PostgreSQL documentation,
+// "Error Reporting and Logging"). Anything else counts as hiding it.
+var shownWarnings = []string{"debug5", "debug4", "debug3", "debug2", "debug1", "debug", "log", "notice", "info", "warning"}
 
 // commitOwed reports whether an explicit COMMIT (or what ends a transaction likewise) is outstanding.
 func (s *Session) commitOwed() bool {

@@ -268,6 +268,10 @@ func (s *Session) attached(now replication.Instant, a Attachment, out *Actions) 
 	}
 	s.waiting = false
 	s.srv, s.attachment = a.Server, a
+	if a.Consistency != nil {
+		s.consistency = *a.Consistency
+		s.attachment.Consistency = nil // it is the driver's
+	}
 	if onPrimary(a.Server) && s.view().Epoch != a.Server.Epoch {
 		s.letGo(Discard, "epoch has passed", out)
 		return // advance asks again
@@ -397,9 +401,10 @@ func (s *Session) restore(out *Actions) bool {
 // endTurn is called when everything written has been answered and no transaction is open: the server connection goes
 // back, unless something holds it.
 func (s *Session) endTurn(now replication.Instant, out *Actions) {
-	if onPrimary(s.srv) {
+	switch {
+	case onPrimary(s.srv):
 		s.consistency.Touched(now)
-	} else {
+	case s.need.Level != router.LevelEventual && s.need.Level != router.LevelBounded: // those may go back in time
 		s.consistency.ReadFrom(s.attachment.Status, now)
 	}
 	if s.clientChunk == chunkPass || s.pins.any() || s.mode == PoolSession {
