@@ -462,7 +462,11 @@ func TestSwitchoverReportsTheEnd(t *testing.T) {
 			w.publish()
 			old := standby("node2", 0)
 			old.Timeline = 4
-			w.board.Publish(replication.StatusBoard{Nodes: map[replication.NodeID]replication.Status{"node2": old}})
+			third := standby("node3", 0)
+			third.Timeline = 4
+			w.board.Publish(replication.StatusBoard{Nodes: map[replication.NodeID]replication.Status{
+				"node1": {Role: replication.RolePrimary, Reachable: true, Timeline: 4}, "node2": old, "node3": third,
+			}})
 		}()
 	}
 	client, err := api.NewClient(w.serve(t, config("node1")).URL, "")

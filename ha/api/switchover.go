@@ -106,6 +106,7 @@ func (s *Server) HandOver(ctx context.Context, from replication.NodeID) (Switcho
 // switchover hands over, and waits for the old primary to stream.
 func (s *Server) switchover(ctx context.Context, request SwitchoverRequest, drain time.Duration) (SwitchoverResult, error) {
 	started := time.Now()
+	before := s.deps.Board.Load()
 	handoff, asked, err := s.ask(ctx, request, drain)
 	if err != nil {
 		return SwitchoverResult{}, err
@@ -117,6 +118,9 @@ func (s *Server) switchover(ctx context.Context, request SwitchoverRequest, drai
 		return result, err
 	}
 	result.Warning = s.awaitStandby(ctx, handoff, record)
+	if result.Warning == "" {
+		s.awaitOthers(ctx, record, before)
+	}
 	result.Took = time.Since(started)
 	return result, nil
 }
@@ -278,12 +282,35 @@ func (s *Server) awaitPrimary(ctx context.Context, handoff ha.Handoff, asked ha.
 // awaitStandby waits until the old primary streams; it returns a warning when it does not.
 func (s *Server) awaitStandby(ctx context.Context, handoff ha.Handoff, record ha.Record) (warning string) {
 	_, err := s.deps.Board.Wait(ctx, func(board replication.StatusBoard) bool {
-		old := board.Status(handoff.From)
-		return old.Reachable && old.Role == replication.RoleStandby && old.Streaming && old.Timeline >= record.Timeline
+		to := board.Status(handoff.To)
+		return to.Reachable && to.Role == replication.RolePrimary && streams(board, handoff.From, record)
 	})
 	if err == nil {
 		return ""
 	}
 	report, _ := s.deps.Snapshots.Load().Node(handoff.From)
 	return fmt.Sprintf("%s takes writes, but %s does not stream yet: %s", handoff.To, handoff.From, cmp.Or(report.Why, "its agent gives no reason"))
+}
+
+// othersWait is how long a switchover that is done waits for the members that had no part in it.
+const othersWait = 5 * time.Second
+
+// awaitOthers waits a little until all members that streamed before stream again, so that who asks next sees a cluster
+// at rest. One that does not has no part in the outcome.
+func (s *Server) awaitOthers(ctx context.Context, record ha.Record, before replication.StatusBoard) {
+	ctx, cancel := context.WithTimeout(ctx, othersWait)
+	defer cancel()
+	_, _ = s.deps.Board.Wait(ctx, func(board replication.StatusBoard) bool {
+		for _, m := range record.Members {
+			if m.Name != record.Primary && before.Status(m.Name).Streaming && !streams(board, m.Name, record) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func streams(board replication.StatusBoard, name replication.NodeID, record ha.Record) bool {
+	status := board.Status(name)
+	return status.Reachable && status.Role == replication.RoleStandby && status.Streaming && status.Timeline >= record.Timeline
 }

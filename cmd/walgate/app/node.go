@@ -129,10 +129,17 @@ func (n *node) checkMachine(ctx context.Context) error {
 	return errors.Join(checks...)
 }
 
-// led moves the store's leadership away from the new primary's machine, so that losing it costs one election only.
+// led moves the store's leadership away from the new primary's machine, so that losing it costs one election only. It
+// waits until the door is open: a change of leadership drops requests, and until then every one of them is waited for.
 func (n *node) led(ctx context.Context) {
 	if n.member == nil {
 		return
+	}
+	_, err := n.follower.Views().Wait(ctx, func(v replication.View) bool {
+		return v.Open || string(v.Primary) != n.cfg.Node.Name
+	})
+	if err != nil {
+		return // the node stops
 	}
 	if err := n.member.MoveLeader(ctx); err != nil {
 		n.log.Info("the store's leadership stays on this node", "err", err)
