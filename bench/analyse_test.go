@@ -245,6 +245,7 @@ func TestSteps(t *testing.T) {
 time=2026-01-02T03:04:05.200Z level=INFO msg="store move" move=vote took=3ms
 time=2026-01-02T03:04:05.100Z level=INFO msg=decision why="the \"beat\" has expired" lease=vote
 time=2026-01-02T03:04:05.150Z level=INFO msg="etcd says" part=etcd
+time=2026-01-02T03:04:05.160Z level=WARN msg="server connection not opened" part=proxy
 not a line
 `)
 	write("node2/agent.log", `{"time":"2026-01-02T03:04:05.3Z","level":"WARN","msg":"decision","why":"w","n":1}`+"\n")

@@ -81,7 +81,7 @@ func parseSteps(content []byte, source string, from, to time.Time) []Step {
 	for lines.Scan() {
 		facts := parseLine(lines.Bytes())
 		at, err := time.Parse(time.RFC3339Nano, facts["time"])
-		if err != nil || at.Before(from.Truncate(time.Millisecond)) || at.After(to) || facts["part"] == "etcd" || facts["level"] == "DEBUG" {
+		if err != nil || at.Before(from.Truncate(time.Millisecond)) || at.After(to) || !tells(facts) {
 			continue
 		}
 		step := Step{Source: source, Message: facts["msg"], at: at, move: facts["move"]}
@@ -99,6 +99,17 @@ func parseSteps(content []byte, source string, from, to time.Time) []Step {
 		steps = append(steps, step)
 	}
 	return steps
+}
+
+// tells reports whether a line is a step of the change: proxies and monitors have a line for each connection too.
+func tells(facts map[string]string) bool {
+	switch facts["part"] {
+	case "etcd", "monitor":
+		return false
+	case "proxy":
+		return facts["msg"] == "view changed"
+	}
+	return facts["level"] != "DEBUG"
 }
 
 func parseLine(line []byte) map[string]string {
