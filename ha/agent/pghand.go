@@ -195,7 +195,8 @@ func (a *Agent) doPrepare(ctx context.Context) (func(), error) {
 
 // doPromote sets the names first, so that no commit of the new epoch is acknowledged by fewer than the record says.
 func (a *Agent) doPromote(m ha.PostgresMove) doer {
-	bootstrap := a.known.snap.Record != nil && a.known.snap.Record.Epoch == 1
+	// Until an epoch has an entry in the ledger none has made the roles: the first claim may have failed half way.
+	bootstrap := len(a.known.snap.Ledger) == 0
 	deadline := a.armed
 	return func(ctx context.Context) (func(), error) {
 		ctx, cancel := context.WithTimeout(ctx, promoteTime)
@@ -351,6 +352,10 @@ func (a *Agent) startCheckpoint(work context.Context, o ha.Observation) {
 	a.wg.Go(func() { // ends with the statement, or with work
 		ctx, cancel := context.WithTimeout(work, 10*time.Minute)
 		defer cancel()
+		// Promotion makes the roles of a new cluster; this mends them should it have failed there, or after an upgrade.
+		if err := a.pg.EnsureRoles(ctx); err != nil {
+			a.log.Warn("walgate's roles are not as they should be", "err", err)
+		}
 		err := a.pg.Checkpoint(ctx)
 		a.post(work, func() {
 			a.inst.checkpointing = false
