@@ -64,7 +64,7 @@ type Config struct {
 	StatementAt func() replication.Instant
 	// Refresh asks for a fresh read of the store, soon; it must not block.
 	Refresh func()
-	// Led is called, from a goroutine of the agent's, after each claim that succeeded; nil: nothing to do.
+	// Led is called, from a goroutine of the agent's, some seconds after this node has opened an epoch; nil: nothing to do.
 	Led func(ctx context.Context)
 }
 

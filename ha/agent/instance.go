@@ -106,12 +106,12 @@ func (i *instance) setFacts(f postgres.Facts) {
 // process says how far PostgreSQL runs.
 func (i *instance) process(stopping bool) ha.Process {
 	switch {
+	case stopping: // the move ends with a look at what is left
+		return ha.ProcessStopping
 	case i.procs.Postmaster == 0 && (i.dirAt <= i.endedAt || i.dir.Leftovers > 0):
 		return ha.ProcessRemains
 	case i.procs.Postmaster == 0:
 		return ha.ProcessStopped
-	case stopping:
-		return ha.ProcessStopping
 	case !i.answered:
 		return ha.ProcessStarting
 	default:

@@ -152,7 +152,9 @@ func (a *Agent) endLease(work context.Context, res leaseResult) {
 	case ha.LeaseRelease:
 		a.lease = ha.Lease{NextN: a.lease.NextN, VoteRisk: a.lease.VoteRisk}
 	case ha.LeaseClaim:
-		a.claimed(work, res)
+		a.claimed(res)
+	case ha.LeaseOpen:
+		a.led(work)
 	}
 	if m.Kind != ha.LeaseRenew {
 		a.log.Info("store move", "move", m.Kind, "took", a.cfg.Clock().Sub(res.sentAt))
@@ -160,13 +162,26 @@ func (a *Agent) endLease(work context.Context, res leaseResult) {
 }
 
 // claimed begins an epoch of this node's.
-func (a *Agent) claimed(work context.Context, res leaseResult) {
+func (a *Agent) claimed(res leaseResult) {
 	m := res.move
 	a.lease = ha.Lease{Nonce: m.Beat.Nonce, Epoch: m.Beat.Epoch, SentAt: res.sentAt, N: m.Beat.N, NextN: m.Beat.N + 1,
 		VoteRisk: a.lease.VoteRisk, RecordRisk: a.lease.RecordRisk}
-	if a.cfg.Led != nil {
-		a.wg.Go(func() { a.cfg.Led(work) }) // ends with work at the latest
+}
+
+// ledAfter is how long after the door has opened Led is called: moving the store's leadership costs a round of it, which
+// a failover must not pay for.
+const ledAfter = 5 * time.Second
+
+// led tells the owner of the agent, a while later, that this node leads.
+func (a *Agent) led(work context.Context) {
+	if a.cfg.Led == nil {
+		return
 	}
+	a.wg.Go(func() { // ends with work at the latest
+		if pause(work, ledAfter); work.Err() == nil {
+			a.cfg.Led(work)
+		}
+	})
 }
 
 // releaseInit gives the lock on initdb back in the background; it expires anyway.
