@@ -52,33 +52,31 @@ func (t *tick) boot() Decision {
 		t.wake(t.Instance.RetryAt)
 		return t.because("PostgreSQL does not start: trying again soon")
 	}
-	if l := t.Instance.Lineage; !t.leaderless() && t.follows(l) && l.Primary != t.Self.Name && t.risk() == "" && !t.Instance.RewindFailed {
-		next := t.lineage()
-		next.Copied = l.Copied
-		t.postgres(PostgresMove{Kind: PostgresStart, Source: l.Primary, Lineage: next})
-		return t.because("starting as standby of %s", l.Primary)
-	} else if l != nil && l.Copied {
-		return t.because("the directory is a copy that needs more WAL of epoch %d: waiting for its primary", l.Epoch)
-	}
-	if t.leaderless() {
+	in, l := &t.Instance, t.Instance.Lineage
+	copied := l != nil && l.Copied
+	if t.leaderless() && !copied {
 		t.startFrozen()
 		return t.because("starting as standby of nobody: there is no primary")
 	}
 	v := t.verdict()
-	switch v.Kind {
-	case VerdictRewind, VerdictReclone:
-		if t.sourceReady() {
-			return t.restore(v)
-		}
-	case VerdictRefuse:
+	switch {
+	case v.Kind == VerdictRefuse:
 		return t.because("refused: %s", v.Why)
-	}
-	if in := &t.Instance; in.Clean && !in.End.Known() {
+	case (v.Kind == VerdictRewind || v.Kind == VerdictReclone) && t.sourceReady():
+		return t.restore(v)
+	case in.Clean && !in.End.Known() && !copied:
 		if in.Attempts > 2*rewindAttempts && t.sourceReady() {
 			return t.restore(Verdict{Kind: VerdictReclone, Why: "the end of its WAL cannot be read"})
 		}
 		t.postgres(PostgresMove{Kind: PostgresReadEnd})
 		return t.because("reading the end of the WAL, to compare it with the ledger")
+	case !t.leaderless() && t.follows(l) && l.Primary != t.Self.Name && t.risk() == "":
+		next := t.lineage()
+		next.Copied = copied
+		t.postgres(PostgresMove{Kind: PostgresStart, Source: l.Primary, Lineage: next})
+		return t.because("starting as standby of %s", l.Primary)
+	case copied:
+		return t.because("the directory is a copy that needs more WAL of epoch %d: waiting for its primary", l.Epoch)
 	}
 	t.startFrozen()
 	return t.because("starting as standby of nobody, to compare its WAL with the ledger: %s", v.Why)
@@ -119,11 +117,19 @@ func (t *tick) attach() Decision {
 		if why := t.risk(); why != "" {
 			return t.because("%s", why)
 		}
-		if in.Follows == rec.Primary && t.follows(in.Lineage) && !in.Lineage.Copied {
+		switch follows := in.Follows == rec.Primary && t.follows(in.Lineage); {
+		case follows && !in.Lineage.Copied:
 			if len(in.Slots) > 0 {
 				t.postgres(PostgresMove{Kind: PostgresSlots}) // those of its time as primary would pin WAL for ever
 			}
 			return t.because("standby of %s", rec.Primary)
+		case follows: // consistent now: a copy no more
+		case in.Follows != "" || in.ReceiverAlive:
+			// Until the old stream is gone its end moves on, and what was compared is not what would follow.
+			t.postgres(PostgresMove{Kind: PostgresFreeze})
+			return t.because("dropping the stream from %s before it is compared with epoch %d", in.Follows, rec.Epoch)
+		case t.unsettled():
+			return t.because("waiting for fresh facts of PostgreSQL")
 		}
 		t.postgres(PostgresMove{Kind: PostgresFollow, Source: rec.Primary, Lineage: t.lineage()})
 		return t.because("following %s in epoch %d: %s", rec.Primary, rec.Epoch, v.Why)

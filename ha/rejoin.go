@@ -128,6 +128,13 @@ func (t *tick) deadBranch(origin replication.Epoch) Verdict {
 // the ledger's. pg_rewind sees no difference there.
 func (t *tick) foreignHistory() string {
 	chain := t.Store.Record.Chain
+	if l := t.Instance.Lineage; l != nil && l.SystemID == t.Instance.SystemID {
+		for _, mine := range l.Chain {
+			if b, ok := byTimeline(chain, mine.Timeline); ok && b.Epoch != mine.Epoch && t.reaches(mine.Timeline) {
+				return fmt.Sprintf("its timeline %d was made in epoch %d, the cluster's in epoch %d", b.Timeline, mine.Epoch, b.Epoch)
+			}
+		}
+	}
 	for i := 1; i < len(chain); i++ {
 		parent, b := chain[i-1].Timeline, chain[i]
 		if at, ok := t.Instance.History.EndOf(parent); ok && t.Instance.Timeline >= b.Timeline && at != b.Fork && t.reaches(b.Timeline) {

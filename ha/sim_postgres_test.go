@@ -224,7 +224,7 @@ func (n *simNode) pull() {
 	if s.now < pg.slowUntil || s.now < up.frozenUntil || s.now < up.pg.hungUntil || !s.up(n.index, up.index) || !s.up(up.index, n.index) {
 		return
 	}
-	if up.pg.proc != ProcessRunning && up.pg.proc != ProcessRemains && up.pg.proc != ProcessStopping {
+	if up.pg.proc != ProcessRunning && up.pg.proc != ProcessRemains && up.pg.proc != ProcessStopping || !slices.Contains(up.pg.slots, n.name) {
 		pg.receiver, pg.streams = false, false
 		return
 	}
