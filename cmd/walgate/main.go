@@ -51,7 +51,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
 	root.AddCommand(
 		newNode(), newProxy(), newDemo(), newGuard(),
-		newStatus(), newHistory(), newSwitchover(), newFailover(), newPause(), newResume(), newRestart(), newReload(),
+		newStatus(), newHistory(), newBench(), newSwitchover(), newFailover(), newPause(), newResume(), newRestart(), newReload(),
 		newReinit(), newConfig(), newCheck(), newSecret(), newVersion(),
 	)
 	return root
