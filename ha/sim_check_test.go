@@ -41,7 +41,7 @@ func (s *sim) opened(by *simNode) {
 // checkQuorum is S5: every acknowledged commit is held by k of the voters (all, if they are fewer).
 func (s *sim) checkQuorum(when string) {
 	rec := s.store.record
-	if s.mode == SyncOff || len(rec.Sync.Voters) == 0 || s.lastAcked.b == nil {
+	if s.loss || s.mode == SyncOff || len(rec.Sync.Voters) == 0 || s.lastAcked.b == nil {
 		return
 	}
 	holders := 0

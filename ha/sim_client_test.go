@@ -136,7 +136,7 @@ func (s *sim) direct() {
 // newSim builds a cluster that has not been bootstrapped.
 func newSim(c simConfig) *sim {
 	s := &sim{
-		rng: newRand(c.seed), trace: c.trace, timing: DefaultTiming(), rules: c.rules, faulty: true,
+		rng: newRand(c.seed), trace: c.trace, timing: DefaultTiming(), rules: c.rules, faulty: true, loss: c.loss,
 		cut: map[[2]int]time.Duration{}, quorum: 1,
 	}
 	s.store = &simStore{

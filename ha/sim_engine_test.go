@@ -30,6 +30,7 @@ type sim struct {
 	cut       map[[2]int]time.Duration // directed link -> until; the store is -1, proxies are 100+
 	faulty    bool                     // faults still happen
 	suspends  bool                     // this seed knows faults after which nothing is promised of the writers (S2)
+	loss      bool                     // S5 is not checked
 	blind     bool                     // and one has happened
 	acked     []*simCommit             // acknowledged to a client, in synchronous modes
 	commits   int
@@ -150,7 +151,6 @@ type simStore struct {
 	pausedUntil time.Duration // a leader change: nothing is answered
 	rev         int64
 	init        replication.NodeID
-	initRev     int64
 	initUntil   time.Duration
 	record      *Record
 	recordRev   int64

@@ -9,19 +9,21 @@ func TestSimulatorNoticesMissingRules(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		mode   SyncMode
+		loss   bool
 		remove func(*Rules)
 	}{
-		{"margin", "", func(r *Rules) { r.Margin = false }},
-		{"guard", "", func(r *Rules) { r.Guard = false }},
-		{"votes", SyncQuorum, func(r *Rules) { r.Votes = false }},
-		{"voters before names", SyncQuorum, func(r *Rules) { r.VotersBeforeNames = false }},
-		{"claim's position", SyncQuorum, func(r *Rules) { r.Position = false }},
+		{"margin", "", false, func(r *Rules) { r.Margin = false }},
+		{"guard", "", false, func(r *Rules) { r.Guard = false }},
+		{"votes", SyncQuorum, true, func(r *Rules) { r.Votes = false }},
+		{"voters before names: the arithmetic", SyncQuorum, false, func(r *Rules) { r.VotersBeforeNames = false }},
+		{"voters before names: the loss", SyncQuorum, true, func(r *Rules) { r.VotersBeforeNames = false }},
+		{"claim's position", SyncQuorum, true, func(r *Rules) { r.Position = false }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			rules := AllRules()
 			c.remove(&rules)
 			for seed := uint64(1); seed <= within; seed++ {
-				if failure, _ := simulate(simConfig{seed: seed, rules: rules, mode: c.mode}); failure != "" {
+				if failure, _ := simulate(simConfig{seed: seed, rules: rules, mode: c.mode, loss: c.loss}); failure != "" {
 					t.Logf("seed %d: %s", seed, failure)
 					return
 				}

@@ -22,6 +22,7 @@ type simConfig struct {
 	seed  uint64
 	rules Rules
 	mode  SyncMode
+	loss  bool // look for lost commits alone, not for the arithmetic that leads to them (S5)
 	trace func(format string, args ...any)
 }
 
