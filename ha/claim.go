@@ -287,6 +287,8 @@ func (t *tick) claim() (why string, ok bool) {
 	next.Timeline = c.Position.Timeline
 	next.Chain, next.ClaimLSN = t.chain(), c.Position.LSN
 	next.Votes = c.Votes
+	next.Claims = append(slices.Clone(rec.Claims), Claimed{next.Epoch, t.Self.Name})
+	next.Claims = next.Claims[max(0, len(next.Claims)-chainKept):]
 	next.Sync.Voters = nil
 	if rec.synchronous() {
 		next.Sync.Voters = votersAfterClaim(rec.Sync.Voters, t.Self.Name, old)

@@ -43,6 +43,8 @@ func (o *Observation) writable() bool {
 		return !in.InRecovery || o.Hands.Postgres.Busy && o.Hands.PostgresMove.Kind == PostgresPromote
 	case ProcessStarting: // nodes boot as standby
 		return o.Hands.Postgres.Busy && o.Hands.PostgresMove.Kind == PostgresPromote
+	case ProcessStopping: // a standby that stops stays one to its end
+		return !in.InRecovery
 	default:
 		return true
 	}

@@ -130,7 +130,7 @@ func (t *tick) open() Decision {
 	next := t.change()
 	next.Open = true
 	next.Timeline, next.ForkLSN = in.Timeline, fork
-	next.Chain = extend(next.Chain, Branch{Epoch: origin, Timeline: in.Timeline, Fork: fork})
+	next.Chain = extend(next.Chain, Branch{Epoch: origin, Timeline: in.Timeline, Fork: fork, By: t.Self.Name})
 	entry := &LedgerEntry{
 		Epoch: rec.Epoch, Timeline: in.Timeline, ForkLSN: fork, NextXID: in.CapturedXID, SystemID: in.SystemID,
 		Winner: t.Self.Name, Time: t.Wall,
@@ -220,10 +220,13 @@ func (t *tick) lostPostgres() Decision {
 		return t.because("PostgreSQL died: starting it in place")
 	}
 	pos, ok := t.position()
-	if !ok {
+	switch {
+	case !in.End.Known():
 		t.renew()
 		t.postgres(PostgresMove{Kind: PostgresReadEnd})
 		return t.because("PostgreSQL died: reading the end of its WAL")
+	case !ok:
+		return t.because("PostgreSQL died, and nobody knows timeline %d: letting the lease run out", in.Timeline)
 	}
 	release := &Release{Kind: ReleaseCrash, Origin: pos.Origin, Timeline: pos.Timeline, LSN: pos.LSN}
 	if in.Clean {

@@ -14,6 +14,13 @@ type Branch struct {
 	Epoch    replication.Epoch    `json:"epoch"` // that made it; 0: initdb
 	Timeline replication.Timeline `json:"timeline"`
 	Fork     replication.LSN      `json:"fork_lsn"`
+	By       replication.NodeID   `json:"by,omitempty"` // who was promoted
+}
+
+// Claimed says who claimed an epoch, opened or not.
+type Claimed struct {
+	Epoch replication.Epoch  `json:"epoch"`
+	By    replication.NodeID `json:"by"`
 }
 
 // Lineage is what a node stores beside its data directory before it follows or leads: whose WAL the directory may
@@ -47,22 +54,34 @@ func (o *Observation) origin() (origin replication.Epoch, ok bool) {
 	if in.Timeline < tip.Timeline {
 		return o.ledgerOrigin(in.Timeline, l.Epoch)
 	}
-	// The timeline was made after the lineage was stored: by l.Primary, in l.Epoch or in a later one.
-	if rec.Epoch == l.Epoch {
-		return l.Epoch, true
+	// The timeline was made after the lineage was stored, by l.Primary, in l.Epoch or in a later one of its own.
+	if rec.Epoch == l.Epoch || l.Primary == o.Self.Name {
+		return l.Epoch, true // a node that promotes stores its lineage before
 	}
-	b, found := byTimeline(rec.Chain, in.Timeline)
-	if rec.Primary == l.Primary {
-		if !found && rec.Chain[len(rec.Chain)-1].Timeline < in.Timeline {
-			return rec.Epoch, true
-		}
-		return b.Epoch, found
-	}
-	if found && b.Epoch >= l.Epoch && o.winner(b.Epoch) == l.Primary {
+	if b, found := byTimeline(rec.Chain, in.Timeline); found && b.Epoch >= l.Epoch && b.By == l.Primary {
 		return b.Epoch, true
 	}
-	// Somebody else leads now. With one epoch in between, l.Primary can have made only one timeline.
-	return l.Epoch, tip.Epoch < l.Epoch && rec.Epoch == l.Epoch+1
+	own, others := rec.claimedSince(l.Epoch, l.Primary)
+	switch opened := tip.Epoch == l.Epoch; {
+	case !own:
+		return l.Epoch, !opened
+	case rec.Primary == l.Primary && rec.Chain[len(rec.Chain)-1].Timeline < in.Timeline && (opened || !others):
+		return rec.Epoch, true
+	}
+	return 0, false
+}
+
+// claimedSince reports whether the node, and whether others, claimed an epoch after the given one. Both are true when
+// the record does not reach back so far.
+func (r *Record) claimedSince(epoch replication.Epoch, node replication.NodeID) (own, others bool) {
+	if len(r.Claims) == 0 || r.Claims[0].Epoch > epoch+1 {
+		return true, true
+	}
+	for _, c := range r.Claims {
+		own = own || c.Epoch > epoch && c.By == node
+		others = others || c.Epoch > epoch && c.By != node
+	}
+	return own, others
 }
 
 // ledgerOrigin looks a timeline up in the record's chain and the ledger, for a directory without a lineage.
@@ -78,16 +97,6 @@ func (o *Observation) ledgerOrigin(timeline replication.Timeline, until replicat
 		}
 	}
 	return 0, false
-}
-
-// winner returns who opened the epoch, or empty.
-func (o *Observation) winner(epoch replication.Epoch) replication.NodeID {
-	for _, e := range o.Store.Ledger {
-		if e.Epoch == epoch {
-			return e.Winner
-		}
-	}
-	return ""
 }
 
 // position returns how far the local WAL reaches; ok is false when that is not known.
@@ -107,11 +116,15 @@ func (o *Observation) chain() []Branch {
 	if l != nil && l.Epoch <= origin && (rec.Primary != l.Primary || l.Epoch == origin) && origin != rec.Epoch {
 		base = l.Chain
 	}
+	by := rec.Primary
+	if l != nil && l.Epoch == origin {
+		by = l.Primary
+	}
 	var fork replication.LSN
 	if n := len(o.Instance.History); n > 0 {
 		fork = o.Instance.History[n-1].LSN
 	}
-	return extend(base, Branch{Epoch: origin, Timeline: o.Instance.Timeline, Fork: fork})
+	return extend(base, Branch{Epoch: origin, Timeline: o.Instance.Timeline, Fork: fork, By: by})
 }
 
 // byTimeline finds the branch with the timeline's number.
@@ -164,7 +177,7 @@ func (b Beat) Position() Position { return Position{b.Origin, b.Timeline, b.Flus
 // Position returns where the released instance ended.
 func (r Release) Position() Position { return Position{r.Origin, r.Timeline, r.LSN} }
 
-// chainKept is how many branches a record carries; a node further behind is recloned or rewound by its history alone.
+// chainKept is how many branches and claims a record carries; a node further behind is recloned or rewound by its history alone.
 const chainKept = 16
 
 // extend returns the chain with one more branch, its oldest entries forgotten.

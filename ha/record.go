@@ -87,6 +87,8 @@ type Record struct {
 	// Chain is how the WAL of the primary came to be: the branches up to the claimer's newest timeline at its claim,
 	// and from the open door on the epoch's own. Oldest first, the newest 16.
 	Chain []Branch `json:"chain"`
+	// Claims are the newest 16 claims, oldest first, opened or not.
+	Claims []Claimed `json:"claims,omitempty"`
 	// ClaimLSN is how far the claimer's WAL reached, on the newest branch of Chain, when it claimed Epoch.
 	ClaimLSN replication.LSN `json:"claim_lsn"`
 	// Open: the ledger has the entry of Epoch, PostgreSQL is out of recovery (and, in synchronous modes, k standbys

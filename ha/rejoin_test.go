@@ -47,13 +47,13 @@ func TestRejoin(t *testing.T) {
 			older(o)
 			o.Instance.Timeline, o.Instance.History = 3, replication.History{{Timeline: 1, LSN: 250}}
 			o.Instance.Lineage = &Lineage{SystemID: "sys", Epoch: 3, Primary: "b", Chain: o.Store.Record.Chain[:1]}
-			o.Store.Record.Epoch, o.Store.Record.Chain = 4, []Branch{{0, 1, 0}, {4, 5, 300}}
+			o.Store.Record.Epoch, o.Store.Record.Chain = 4, []Branch{{0, 1, 0, ""}, {4, 5, 300, "a"}}
 		}, VerdictRewind},
 		{"an epoch that never opened, same number", func(o *Observation) {
 			older(o)
 			o.Instance.Timeline, o.Instance.History = 5, replication.History{{Timeline: 1, LSN: 300}}
 			o.Instance.Lineage = &Lineage{SystemID: "sys", Epoch: 3, Primary: "b", Chain: o.Store.Record.Chain[:1]}
-			o.Store.Record.Epoch, o.Store.Record.Chain = 4, []Branch{{0, 1, 0}, {4, 5, 300}}
+			o.Store.Record.Epoch, o.Store.Record.Chain = 4, []Branch{{0, 1, 0, ""}, {4, 5, 300, "a"}}
 		}, VerdictReclone},
 		{"same number, another switch point", func(o *Observation) {
 			older(o)

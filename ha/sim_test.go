@@ -15,7 +15,7 @@ type nodeID = replication.NodeID
 
 var (
 	simSeed  = flag.Uint64("seed", 0, "run this seed of the simulator alone, with a trace")
-	simSeeds = flag.Int("seeds", 0, "how many seeds the simulator runs (default 2000; 200 with -short or -race)")
+	simSeeds = flag.Int("seeds", 0, "how many seeds the simulator runs (default 2000; 100 with -short or -race)")
 )
 
 type simConfig struct {
@@ -71,7 +71,7 @@ func TestSimulator(t *testing.T) {
 	}
 	seeds := 2000
 	if testing.Short() || raceEnabled {
-		seeds = 200
+		seeds = 100
 	}
 	if *simSeeds > 0 {
 		seeds = *simSeeds
