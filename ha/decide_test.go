@@ -21,6 +21,7 @@ func at(seconds float64) replication.Instant {
 func record3() *Record {
 	return &Record{
 		Version: 9, Cluster: "t", SystemID: "sys", Epoch: 5, Primary: "a", Timeline: 6, ForkLSN: 500, Open: true,
+		Claims:   []Claimed{{1, "a"}, {2, "b"}, {3, "b"}, {4, "a"}, {5, "a"}},
 		Chain:    []Branch{{0, 1, 0, ""}, {4, 5, 300, "a"}, {5, 6, 500, "a"}},
 		Members:  []Member{{Name: "a", Host: "h", Port: 1}, {Name: "b", Host: "h", Port: 2}, {Name: "c", Host: "h", Port: 3}},
 		Sync:     Sync{Mode: SyncQuorum, Quorum: 1, Voters: []nodeID{"b", "c"}},
