@@ -22,6 +22,8 @@ type instance struct {
 
 	// of the present postmaster
 	answered bool
+	// stopsStandby: what the stop in progress ends was a standby, as a probe after the last move told.
+	stopsStandby bool
 	// timeline is the newest that it was known to have WAL of: what pg_control and the receiver say can fall back when
 	// the receiver goes.
 	timeline replication.Timeline
@@ -137,6 +139,7 @@ func (a *Agent) observeInstance() ha.Instance {
 	if a.cfg.StatementAt != nil {
 		o.StatementAt = a.cfg.StatementAt()
 	}
+	o.InRecovery = stopping && i.stopsStandby
 	if i.procs.Postmaster == 0 {
 		o.At = i.dirAt
 		return o

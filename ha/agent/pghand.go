@@ -27,6 +27,7 @@ func (a *Agent) startPostgres(work context.Context, m ha.PostgresMove) {
 	}
 	ctx, cancel := context.WithCancelCause(work)
 	started := a.cfg.Clock()
+	a.inst.stopsStandby = a.inst.answered && a.inst.facts.InRecovery && a.inst.facts.At > a.pgEnded
 	a.pgH = hand[ha.PostgresMove]{busy: true, since: started, move: m, cancel: cancel}
 	d := a.doer(m)
 	a.log.Info("moving PostgreSQL", "move", m.Kind, "source", m.Source)

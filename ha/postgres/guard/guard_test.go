@@ -179,6 +179,14 @@ func TestDeadline(t *testing.T) {
 	if s := proof(t, c, 0); !gone(orphan) || s.Deadline.Armed() || s.LastKill != "the deadline passed" {
 		t.Errorf("state %+v, orphan gone: %t", s, gone(orphan))
 	}
+	// Without an instance it kills nothing, the next one least of all.
+	if err := c.Arm(t.Context(), Deadline{Epoch: 6, Nonce: "b", At: boottime.Now() - 1}); !errors.Is(err, ErrPassed) {
+		t.Errorf("a passed deadline without an instance: %v", err)
+	}
+	start(t, c, dir)
+	if s, err := c.Refresh(t.Context()); err != nil || s.Deadline.Armed() || !s.Remaining {
+		t.Errorf("state of the next instance: %+v, %v", s, err)
+	}
 }
 
 func TestNewestAgentCounts(t *testing.T) {

@@ -309,6 +309,8 @@ func (s *server) arm(d *Deadline) error {
 		return ErrPassed
 	case d.Epoch < s.state.Epoch:
 		return ErrStale
+	case !s.state.Remaining && !boottime.Now().Before(d.At):
+		return ErrPassed // it would only kill the next instance
 	}
 	if err := s.timer.set(d.At); err != nil {
 		return err
