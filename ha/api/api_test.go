@@ -122,7 +122,13 @@ func (w *world) newest() ha.Record {
 func config(node replication.NodeID) api.Config {
 	return api.Config{
 		Cluster: "demo", Node: node, Listen: "127.0.0.1:0", Version: "test", MinTTL: 4450 * time.Millisecond,
-		SwitchoverMaxLag: 1 << 20, DrainTimeout: time.Second, HandoffTimeout: 2 * time.Second, EndWait: 20 * time.Second,
+		SwitchoverMaxLag: 1 << 20, CheckParameters: func(p map[string]string) error {
+			if p["fsync"] != "" {
+				return errors.New("fsync: not here")
+			}
+			return nil
+		},
+		DrainTimeout: time.Second, HandoffTimeout: 2 * time.Second, EndWait: 20 * time.Second,
 	}
 }
 
@@ -390,7 +396,8 @@ func TestSettings(t *testing.T) {
 	}
 	for body, want := range map[string]string{
 		`{"ttl":"3s"}`: "allowed: a duration of at least 4.45s", `{"on_crash":"pray"}`: "allowed: failover, restart, auto", `{"sync":"maybe"}`: "allowed: off, quorum, strict",
-		`{"tttl":"3s"}`: "unknown field", `{"maximum_lag":-1}`: "allowed: 0 or more", `{`: "read body",
+		`{"parameters":{"fsync":"off"}}`: "fsync: not here",
+		`{"tttl":"3s"}`:                  "unknown field", `{"maximum_lag":-1}`: "allowed: 0 or more", `{`: "read body",
 		`{"parameters":{"a":"` + strings.Repeat("x", 70000) + `"}}`: "too large",
 	} {
 		if status, answer := call(t, "PATCH", server.URL+"/v1/config", body); status != 400 || !strings.Contains(answer, want) {

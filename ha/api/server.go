@@ -33,6 +33,8 @@ type Config struct {
 	SwitchoverMaxLag int64
 	DrainTimeout     time.Duration // see ha.Handoff
 	HandoffTimeout   time.Duration
+	// CheckParameters refuses PostgreSQL parameters that may not be in the record.
+	CheckParameters func(map[string]string) error
 	// EndWait is how long a verb waits, after HandoffTimeout, for the state that it is to bring about.
 	EndWait time.Duration
 }
@@ -92,6 +94,8 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, errors.New("api: listen and cluster must be set")
 	case cfg.DrainTimeout <= 0 || cfg.HandoffTimeout <= 0 || cfg.EndWait <= 0 || cfg.SwitchoverMaxLag <= 0:
 		return nil, errors.New("api: the limits of a switchover must be positive")
+	case cfg.CheckParameters == nil:
+		return nil, errors.New("api: the check of parameters must be set")
 	case deps.Snapshots == nil || deps.Board == nil || deps.Gate == nil || deps.Clock == nil || deps.StoreErr == nil ||
 		deps.Records == nil || deps.Registry == nil || deps.Log == nil:
 		return nil, errors.New("api: a dependency is nil")

@@ -119,6 +119,9 @@ func (s *Server) apply(patch Settings, record *ha.Record) error {
 			}
 			parameters[name] = *value
 		}
+		if err := s.cfg.CheckParameters(parameters); err != nil {
+			return bad("parameters: %v", err)
+		}
 		settings.Parameters = parameters
 	}
 	record.Settings = settings

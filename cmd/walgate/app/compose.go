@@ -47,11 +47,13 @@ type common struct {
 	store    *store.Store
 	follower *store.Follower
 	boards   replication.Feed[replication.StatusBoard]
-	monitor  *monitor.Monitor
-	proxy    *proxy.Server
-	register *store.Registration[ha.ProxyReport]
-	api      *api.Server
-	listener net.Listener // of the API
+	// parameters are those of PostgreSQL in the file; a reload publishes.
+	parameters replication.Feed[map[string]string]
+	monitor    *monitor.Monitor
+	proxy      *proxy.Server
+	register   *store.Registration[ha.ProxyReport]
+	api        *api.Server
+	listener   net.Listener // of the API
 
 	background sync.WaitGroup // what serves to the very end
 	clients    sync.WaitGroup // the proxy and its registration
@@ -69,6 +71,7 @@ func newCommon(cfg Config, stderr io.Writer) (*common, error) {
 	}
 	c := &common{cfg: cfg, secret: postgres.NewSecret(cfg.Cluster.Name, []byte(secret)), registry: prometheus.NewRegistry(), failed: make(chan error, services)}
 	c.log, c.level = newLogger(cfg.Log, stderr)
+	c.parameters.Publish(cfg.Postgres.Parameters)
 	c.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if cfg.API.TokenFile != "" {
 		if c.token, err = ReadSecret(cfg.API.TokenFile); err != nil {
@@ -144,7 +147,7 @@ func (c *common) buildAPI(ctx context.Context, local api.Local) error {
 	c.api, err = api.New(api.Config{
 		Cluster: c.cfg.Cluster.Name, Node: replication.NodeID(c.cfg.Node.Name), Listen: c.cfg.API.Listen, TLS: apiTLS, Token: c.token,
 		Version: Version(), MinTTL: c.cfg.MinTTL(), SwitchoverMaxLag: int64(h.HandoffMaxLag), DrainTimeout: h.DrainTimeout,
-		HandoffTimeout: h.HandoffTimeout, EndWait: h.RejoinWait,
+		HandoffTimeout: h.HandoffTimeout, EndWait: h.RejoinWait, CheckParameters: CheckParameters,
 	}, api.Deps{
 		Snapshots: c.follower.Snapshots(), Board: &c.boards, Gate: c.follower.Gate(), Clock: boottime.Now, StoreErr: c.follower.Err,
 		Records: c.store, Local: local, Registry: c.registry, Log: c.log.With("part", "api"),
@@ -230,13 +233,16 @@ func (c *common) reload(file string) error {
 		return err
 	}
 	for _, key := range Changed(c.cfg, fresh) {
-		if key == "log.level" {
+		switch key {
+		case "log.level":
 			c.level.Set(parseLevel(fresh.Log.Level))
-			c.cfg.Log.Level = fresh.Log.Level
-			c.log.Info("configuration applied", "key", key)
+		case "postgres.parameters":
+			c.parameters.Publish(fresh.Postgres.Parameters)
+		default:
+			c.log.Warn("configuration changed, a restart is needed", "key", key)
 			continue
 		}
-		c.log.Warn("configuration changed, a restart is needed", "key", key)
+		c.log.Info("configuration applied", "key", key)
 	}
 	return nil
 }

@@ -182,12 +182,15 @@ func TestReloadNamesWhatNeedsARestart(t *testing.T) {
 	var said strings.Builder
 	c := &common{cfg: cfg}
 	c.log, c.level = newLogger(cfg.Log, &said)
-	write("log: {level: debug}\nproxy: {listen: \"127.0.0.1:2\"}\n")
+	write("log: {level: debug}\nproxy: {listen: \"127.0.0.1:2\"}\npostgres: {parameters: {jit: off}}\n")
 	if err := c.reload(path); err != nil {
 		t.Fatal(err)
 	}
 	if c.level.Level() != parseLevel("debug") || !strings.Contains(said.String(), "key=proxy.listen") || strings.Contains(said.String(), "restart is needed\" key=log.level") {
 		t.Errorf("level %s, log:\n%s", c.level.Level(), said.String())
+	}
+	if got := c.parameters.Load(); got["jit"] != "off" {
+		t.Errorf("parameters %v", got)
 	}
 	write("log: {level: loud}\n")
 	if err := c.reload(path); !errors.Is(err, ErrConfig) || c.level.Level() != parseLevel("debug") {

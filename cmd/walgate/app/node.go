@@ -180,6 +180,7 @@ func (n *node) run(ctx context.Context) error {
 	n.spawn(background, &n.background, "keep the registration", n.report.Run)
 	n.onHangup(background, hangup, n.file)
 	n.background.Go(func() { n.keepFacts(background) })
+	n.background.Go(func() { n.keepParameters(agentCtx) })
 	n.serveProxy(clients)
 	ended := make(chan error, 1)
 	go func() { ended <- n.agent.Run(agentCtx) }() // waited for below
