@@ -34,7 +34,7 @@ func (a *Agent) startPostgres(work context.Context, m ha.PostgresMove) {
 	a.wg.Go(func() { // ends with the move, whose time is limited, or with ctx
 		defer cancel(nil)
 		after, err := d(ctx)
-		seen := a.look(work)
+		seen := a.look(work, m.Kind)
 		a.post(work, func() {
 			a.pgH = hand[ha.PostgresMove]{}
 			a.inst.setProcesses(a.pg.Processes().Load(), a.cfg.Clock())

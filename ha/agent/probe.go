@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/walgate/walgate/ha"
 	"github.com/walgate/walgate/ha/postgres"
 	"github.com/walgate/walgate/replication"
 )
@@ -73,11 +74,16 @@ func (a *Agent) probe(work context.Context) {
 }
 
 // look asks PostgreSQL and the files once, after a move: what is decided next must not rest on facts from before it.
-func (a *Agent) look(work context.Context) finding {
+// The files are left alone after moves that do not change them: reading them starts a program.
+func (a *Agent) look(work context.Context, after ha.PostgresKind) finding {
 	procs := a.pg.Processes().Load()
 	f := finding{postmaster: procs.Postmaster, started: procs.StartTime, at: a.cfg.Clock()}
 	if procs.Postmaster != 0 {
 		f.facts, f.err = a.pg.Status(work)
+	}
+	switch after {
+	case ha.PostgresFollow, ha.PostgresFreeze, ha.PostgresPrepare, ha.PostgresNames, ha.PostgresSlots, ha.PostgresInspect:
+		return f
 	}
 	f.dirAt = a.cfg.Clock()
 	if dir, err := a.pg.Inspect(work); err == nil {
