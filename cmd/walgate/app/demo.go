@@ -198,7 +198,7 @@ func (d *Demo) Stop(_ context.Context, name string) error {
 	case !slices.Contains(d.names(), name):
 		return d.noSuchNode(name)
 	}
-	return d.stopNodes([]string{name})
+	return d.stopNodes([]string{name}, syscall.SIGTERM)
 }
 
 // Status says what runs.
@@ -352,7 +352,7 @@ func (d *Demo) stopAll() error {
 	cancel()
 	order := d.names()
 	slices.SortStableFunc(order, func(a, b string) int { return cmp.Compare(rankStop(a, primary), rankStop(b, primary)) })
-	err := d.stopNodes(order)
+	err := d.stopNodes(order, syscall.SIGINT) // nobody is left to hand over to
 	err = errors.Join(err, d.stopSidecar())
 	_, factsErr := d.refreshFacts()
 	return errors.Join(err, factsErr)

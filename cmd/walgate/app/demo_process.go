@@ -279,7 +279,7 @@ func (d *Demo) anyAlive() bool {
 
 // stopNodes asks the nodes to stop in the given order: each when PostgreSQL of those before it is gone, so that the
 // last one, the primary, still has the store's majority for its last word. Then it waits for all and ends what remains.
-func (d *Demo) stopNodes(order []string) error {
+func (d *Demo) stopNodes(order []string, stop syscall.Signal) error {
 	deadline := time.Now().Add(demoStopLimit)
 	all := map[string]NodeFacts{}
 	for i, name := range order {
@@ -293,7 +293,7 @@ func (d *Demo) stopNodes(order []string) error {
 				waitGone(time.Until(deadline)/2, all[before].Postmaster)
 			}
 		}
-		if err := facts.Agent.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		if err := facts.Agent.Signal(stop); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			return fmt.Errorf("stop %s: %w", name, err)
 		}
 	}

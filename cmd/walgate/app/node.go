@@ -46,7 +46,7 @@ type node struct {
 func RunGuard(ctx context.Context, args []string) error { return postgres.RunGuard(ctx, args) }
 
 // RunNode runs a member of the cluster until ctx ends, then hands over if it is the primary and another member can take
-// over, stops PostgreSQL and releases the lease. file is read again at SIGHUP; demo is the directory of the demo that the
+// over (not after SIGINT, which means that the whole cluster stops), stops PostgreSQL and releases the lease. file is read again at SIGHUP; demo is the directory of the demo that the
 // node belongs to, if any.
 func RunNode(ctx context.Context, cfg Config, file, demo string, stderr io.Writer) error {
 	if err := cfg.Validate(KindNode); err != nil {
@@ -173,6 +173,9 @@ func (n *node) run(ctx context.Context) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
+	interrupt := make(chan os.Signal, 1) // besides ending ctx
+	signal.Notify(interrupt, syscall.SIGINT)
+	defer signal.Stop(interrupt)
 	background, stopAll := context.WithCancel(context.WithoutCancel(ctx))
 	clients, stopClients := context.WithCancel(background)
 	agentCtx, stopAgent := context.WithCancel(background)
@@ -190,8 +193,10 @@ func (n *node) run(ctx context.Context) error {
 	agentEnded := false
 	select {
 	case <-ctx.Done():
-		n.log.Info("node stops")
-		n.handOver(background)
+		n.log.Info("node stops", "hand_over", len(interrupt) == 0)
+		if len(interrupt) == 0 {
+			n.handOver(background)
+		}
 	case err = <-n.failed:
 		n.log.Error("node stops", "err", err)
 	case err = <-ended:
