@@ -31,9 +31,16 @@ const (
 var errUsage = errors.New("usage")
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	go func() { // ends with the process
+		if <-signals == syscall.SIGINT {
+			cancel(app.ErrInterrupted)
+		}
+		cancel(app.ErrTerminated)
+	}()
 	err := newRoot().ExecuteContext(ctx)
-	stop()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "walgate: %v\n", err)
 		os.Exit(exitCode(err))

@@ -42,11 +42,17 @@ type node struct {
 	member   *store.Member // nil with an etcd elsewhere
 }
 
+// ErrInterrupted is the cause of a context that ended with SIGINT: the whole cluster stops, and nobody is to take over.
+var ErrInterrupted = errors.New("interrupted")
+
+// ErrTerminated is the cause of a context that ended with SIGTERM: this process stops.
+var ErrTerminated = errors.New("told to stop")
+
 // RunGuard is the guard process: see package postgres.
 func RunGuard(ctx context.Context, args []string) error { return postgres.RunGuard(ctx, args) }
 
 // RunNode runs a member of the cluster until ctx ends, then hands over if it is the primary and another member can take
-// over (not after SIGINT, which means that the whole cluster stops), stops PostgreSQL and releases the lease. file is read again at SIGHUP; demo is the directory of the demo that the
+// over (not when the cause of ctx is ErrInterrupted), stops PostgreSQL and releases the lease. file is read again at SIGHUP; demo is the directory of the demo that the
 // node belongs to, if any.
 func RunNode(ctx context.Context, cfg Config, file, demo string, stderr io.Writer) error {
 	if err := cfg.Validate(KindNode); err != nil {
@@ -173,9 +179,6 @@ func (n *node) run(ctx context.Context) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
-	interrupt := make(chan os.Signal, 1) // besides ending ctx
-	signal.Notify(interrupt, syscall.SIGINT)
-	defer signal.Stop(interrupt)
 	background, stopAll := context.WithCancel(context.WithoutCancel(ctx))
 	clients, stopClients := context.WithCancel(background)
 	agentCtx, stopAgent := context.WithCancel(background)
@@ -193,8 +196,8 @@ func (n *node) run(ctx context.Context) error {
 	agentEnded := false
 	select {
 	case <-ctx.Done():
-		n.log.Info("node stops", "hand_over", len(interrupt) == 0)
-		if len(interrupt) == 0 {
+		n.log.Info("node stops", "why", context.Cause(ctx))
+		if !errors.Is(context.Cause(ctx), ErrInterrupted) {
 			n.handOver(background)
 		}
 	case err = <-n.failed:
