@@ -89,7 +89,7 @@ func (t *tick) byPosition(pos Position, holder bool) (Claim, bool) {
 		}
 		if !t.behind(pos, r.Position()) {
 			claim.Rule, claim.Why = "release", fmt.Sprintf("%s ended (%s) at %v, held here", beat.Holder, r.Kind, r.LSN)
-			return t.first(claim, holder)
+			return t.first(claim, holder || r.To == t.Self.Name)
 		}
 	}
 	if holder && !t.behind(pos, beat.Position()) {

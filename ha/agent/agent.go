@@ -162,6 +162,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	a.wg.Go(func() { a.probe(work) })
+	a.wg.Go(func() { a.watchState(work) })
 	a.wg.Go(func() { a.keepGuard(work) })
 	a.loop(ctx, work)
 	cancel(errStopping)

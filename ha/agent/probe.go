@@ -29,13 +29,12 @@ type finding struct {
 	err        error // no answer
 	dir        *postgres.DataDir
 	dirAt      replication.Instant
-	hung       bool
 }
 
 // probe asks PostgreSQL, or the files while it does not run, until work ends. It is the only goroutine that waits for
 // an answer; what it brings is at most one question old.
 func (a *Agent) probe(work context.Context) {
-	var dirAt, frozenSince, maintainedAt replication.Instant
+	var dirAt, maintainedAt replication.Instant
 	var dirTimeline replication.Timeline
 	var dirOf uint64
 	timer := time.NewTimer(0)
@@ -51,7 +50,6 @@ func (a *Agent) probe(work context.Context) {
 		f := finding{postmaster: procs.Postmaster, started: procs.StartTime, at: a.cfg.Clock()}
 		if procs.Postmaster != 0 {
 			f.facts, f.err = a.pg.Status(work)
-			f.hung = a.stopped(procs.Postmaster, &frozenSince)
 		}
 		stale := procs.Postmaster == 0 && f.at.Sub(dirAt) >= inspectEvery || dirOf != procs.StartTime ||
 			f.err == nil && procs.Postmaster != 0 && f.facts.Timeline > dirTimeline
@@ -92,17 +90,31 @@ func (a *Agent) look(work context.Context, after ha.PostgresKind) finding {
 	return f
 }
 
-// stopped reports whether the postmaster has been in state T (stopped by a signal) for hungAfter.
-func (a *Agent) stopped(pid int, since *replication.Instant) bool {
-	if processState(pid) != 'T' {
-		*since = 0
-		return false
+// watchState looks whether the postmaster stands still by a signal, until work ends. It asks the kernel, so that a
+// PostgreSQL that answers nothing is noticed before a probe has run out of time.
+func (a *Agent) watchState(work context.Context) {
+	var since replication.Instant // when it was first seen in state T; 0: it goes on
+	told := false
+	ticker := time.NewTicker(hungAfter / 4)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-work.Done():
+			return
+		case <-ticker.C:
+		}
+		pid, now := a.pg.Processes().Load().Postmaster, a.cfg.Clock()
+		switch {
+		case pid == 0 || processState(pid) != 'T':
+			since = 0
+		case since == 0:
+			since = now
+		}
+		if hung := since != 0 && now.Sub(since) >= hungAfter; hung != told {
+			told = hung
+			a.post(work, func() { a.inst.hung = hung && a.inst.procs.Postmaster == pid })
+		}
 	}
-	now := a.cfg.Clock()
-	if *since == 0 {
-		*since = now
-	}
-	return now.Sub(*since) >= hungAfter
 }
 
 // processState reads the state letter of /proc/PID/stat (proc(5)); 0 when the process is gone.
@@ -127,7 +139,6 @@ func (a *Agent) found(f finding) {
 	if f.postmaster != i.procs.Postmaster || f.started != i.procs.StartTime {
 		return // about a process that has ended
 	}
-	i.hung = f.hung
 	switch {
 	case f.postmaster == 0:
 	case f.err != nil:
