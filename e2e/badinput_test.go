@@ -291,18 +291,16 @@ func TestForeignData(t *testing.T) {
 	aside := filepath.Join(nodeDir, "aside")
 
 	t.Run("data directory of another cluster", func(t *testing.T) {
-		rename(t, n.DataDir, aside)
+		setAside(t, n.DataDir, aside)
 		initdb(t, n.DataDir)
 		before := fingerprint(t, n.DataDir)
 		d.expectRefusal(t, n, []string{"system"})
 		if after := fingerprint(t, n.DataDir); after != before {
 			t.Errorf("the foreign data directory changed: %s, was %s", after, before)
 		}
-		removeAll(t, n.DataDir)
-		rename(t, aside, n.DataDir)
 	})
 	t.Run("directory with other files", func(t *testing.T) {
-		rename(t, n.DataDir, aside)
+		setAside(t, n.DataDir, aside)
 		if err := os.Mkdir(n.DataDir, 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -314,19 +312,15 @@ func TestForeignData(t *testing.T) {
 		if content, err := os.ReadFile(file); err != nil || string(content) != "years of work" {
 			t.Errorf("the file is %q, %v", content, err)
 		}
-		removeAll(t, n.DataDir)
-		rename(t, aside, n.DataDir)
 	})
 	t.Run("empty store beside a full data directory", func(t *testing.T) {
 		etcd := filepath.Join(nodeDir, "etcd")
-		rename(t, etcd, etcd+".aside")
+		setAside(t, etcd, etcd+".aside")
 		before := fingerprint(t, n.DataDir)
 		d.expectRefusal(t, n, []string{"store"})
 		if after := fingerprint(t, n.DataDir); after != before {
 			t.Errorf("the data directory changed: %s, was %s", after, before)
 		}
-		removeAll(t, etcd)
-		rename(t, etcd+".aside", etcd)
 	})
 	t.Run("all is as it was", func(t *testing.T) {
 		d.start(t)
@@ -374,18 +368,17 @@ func (d *Demo) expectRefusal(t *testing.T, n nodeFacts, words []string) {
 	b.stop(t) // before the test moves the directory
 }
 
-func rename(t *testing.T, from, to string) {
+// setAside renames a directory until the end of the test; what has come in its place is then removed.
+func setAside(t *testing.T, dir, aside string) {
 	t.Helper()
-	if err := os.Rename(from, to); err != nil {
+	if err := os.Rename(dir, aside); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func removeAll(t *testing.T, dir string) {
-	t.Helper()
-	if err := os.RemoveAll(dir); err != nil {
-		t.Fatal(err)
-	}
+	t.Cleanup(func() {
+		if err := errors.Join(os.RemoveAll(dir), os.Rename(aside, dir)); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // initdb makes a database cluster that belongs to nobody.
@@ -397,8 +390,7 @@ func initdb(t *testing.T, dir string) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), verbLimit)
 	defer cancel()
-	args := []string{"-D", dir, "-U", "postgres", "-A", "scram-sha-256", "--pwfile", "/dev/stdin", "--no-sync"}
-	cmd := exec.CommandContext(ctx, path, args...)
+	cmd := exec.CommandContext(ctx, path, "-D", dir, "-U", "postgres", "-A", "reject", "--no-sync")
 	if os.Geteuid() == 0 {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
@@ -412,7 +404,7 @@ func initdb(t *testing.T, dir string) {
 		}
 		cmd.SysProcAttr = asUser(credential)
 	}
-	cmd.Dir, cmd.Stdin = "/", strings.NewReader("foreign\n")
+	cmd.Dir = "/"
 	if out := finish(cmd); out.err != nil {
 		t.Fatalf("initdb: %v\n%s", out.err, out)
 	}

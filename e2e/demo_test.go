@@ -101,6 +101,12 @@ func (d *Demo) end(t *testing.T, place string) {
 			p.kill()
 		}
 	}
+	if dir := ownVariables["WALGATE_E2E_LOGS"]; dir != "" {
+		file := filepath.Join(dir, strings.ReplaceAll(t.Name(), "/", "_")+"."+strconv.Itoa(d.Port)+".log")
+		if err := os.WriteFile(file, []byte(logTails(d.Dir, 1<<20)), 0o644); err != nil {
+			t.Logf("keep logs: %v", err)
+		}
+	}
 	if bad := alarming(d.Dir); bad != "" {
 		t.Errorf("the logs tell of broken invariants:\n%s", bad)
 	}

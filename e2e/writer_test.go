@@ -147,7 +147,7 @@ func (ws *writers) errorTexts() string {
 }
 
 // sure are the SQLSTATEs that say that nothing was committed.
-var sure = []string{"40001", "57P03", "57P01", "25006", "08004", "53300", "57014"}
+var sure = []string{"40001", "57P03", "57P01", "25006", "08004", "08006", "53300", "57014"}
 
 // verify compares what the writers were told with what the primary holds; writers have to be stopped. A row that was
 // acknowledged must be there, once; a row whose error said that it was not committed must not.
