@@ -218,10 +218,28 @@ func (n *node) run(ctx context.Context) error {
 	n.linger(background)
 	stopAll()
 	n.background.Wait()
-	if n.member != nil {
-		n.member.Close()
-	}
+	n.closeMember()
 	return err
+}
+
+// memberClose is how long the store's member may take to close. Without a majority it waits several seconds for requests
+// that nobody can answer any more; its files are as safe as after a crash.
+const memberClose = 2 * time.Second
+
+func (n *node) closeMember() {
+	if n.member == nil {
+		return
+	}
+	closed := make(chan struct{})
+	go func() { // ends with Close, at the latest with the process, which is what comes next
+		defer close(closed)
+		n.member.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(memberClose):
+		n.log.Info("the store's member is left to end with this process")
+	}
 }
 
 // handOver asks for a switchover when this node is the primary and another one can take over; else it does nothing.
