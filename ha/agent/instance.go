@@ -99,6 +99,9 @@ func (i *instance) setFacts(f postgres.Facts) {
 	if i.namesAt != 0 && i.namesFloor == 0 && f.At > i.namesAt && sameNames(parseNames(f.SyncNames), i.names) {
 		i.namesFloor = f.Flush
 	}
+	if !f.InRecovery && i.recoveredAt == 0 { // adopted, or promoted by a move whose end was not seen
+		i.recoveredAt = f.At
+	}
 	if i.recoveredAt != 0 && i.endOfRecovery == 0 && f.At > i.recoveredAt && !f.InRecovery {
 		i.endOfRecovery = f.Flush
 	}

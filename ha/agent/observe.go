@@ -23,7 +23,7 @@ func (a *Agent) observe() ha.Observation {
 		Store: a.known.facts(), Lease: a.lease, Instance: a.observeInstance(), Defaults: a.cfg.Defaults,
 		Hands: ha.Hands{
 			Lease:    ha.HandState{Busy: a.leaseH.busy, Since: a.leaseH.since},
-			Postgres: ha.HandState{Busy: a.pgH.busy, Since: a.pgH.since},
+			Postgres: ha.HandState{Busy: a.pgH.busy, Since: a.pgH.since}, PostgresEnded: a.pgEnded,
 		},
 	}
 	if a.leaseH.busy {

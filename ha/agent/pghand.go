@@ -34,25 +34,26 @@ func (a *Agent) startPostgres(work context.Context, m ha.PostgresMove) {
 	a.wg.Go(func() { // ends with the move, whose time is limited, or with ctx
 		defer cancel(nil)
 		after, err := d(ctx)
+		ended := a.cfg.Clock()
 		seen := a.look(work, m.Kind)
 		a.post(work, func() {
 			a.pgH = hand[ha.PostgresMove]{}
 			a.inst.setProcesses(a.pg.Processes().Load(), a.cfg.Clock())
-			a.endPostgres(m, started, after, err)
+			a.endPostgres(m, started, ended, after, err)
 			a.found(seen)
 		})
 	})
 }
 
 // endPostgres takes the outcome of a move in.
-func (a *Agent) endPostgres(m ha.PostgresMove, started replication.Instant, after func(), err error) {
-	took := a.cfg.Clock().Sub(started)
+func (a *Agent) endPostgres(m ha.PostgresMove, started, ended replication.Instant, after func(), err error) {
+	took := ended.Sub(started)
 	if err != nil {
 		a.log.Warn("PostgreSQL was not moved", "move", m.Kind, "took", took, "err", err)
 	} else {
 		a.log.Info("moved PostgreSQL", "move", m.Kind, "took", took)
 	}
-	a.pgLast, a.pgEnded = m, a.cfg.Clock()
+	a.pgLast, a.pgEnded = m, ended
 	if after != nil {
 		after()
 	}

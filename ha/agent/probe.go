@@ -130,9 +130,13 @@ func processState(pid int) byte {
 	return rest[0]
 }
 
-// found takes a finding in.
+// found takes a finding in, unless it was begun before the last move had ended, or is older than what is known.
 func (a *Agent) found(f finding) {
 	i := &a.inst
+	if f.at < a.pgEnded {
+		a.askProbe()
+		return
+	}
 	if f.dir != nil {
 		i.setDir(*f.dir, f.dirAt)
 	}
@@ -148,7 +152,7 @@ func (a *Agent) found(f finding) {
 		if i.failures == 1 {
 			a.log.Info("PostgreSQL does not answer", "err", f.err)
 		}
-	default:
+	case f.facts.At >= i.facts.At:
 		i.setFacts(f.facts)
 		a.noteStandbys()
 	}

@@ -159,7 +159,11 @@ func (f *Follower) grant() replication.Grant {
 	case !record.Open || beat.Release != nil || beat.Epoch != record.Epoch || beat.Holder != record.Primary:
 		return replication.Grant{}
 	}
-	return replication.Grant{Epoch: record.Epoch, Deadline: f.olderAt.Add(record.Settings.TTL - f.cfg.Margin)}
+	ttl := record.Settings.TTL
+	if beat.TTL > 0 {
+		ttl = min(ttl, beat.TTL) // the setting has changed, or the holder does not use it
+	}
+	return replication.Grant{Epoch: record.Epoch, Deadline: f.olderAt.Add(ttl - f.cfg.Margin)}
 }
 
 // refuse shuts the gate when the store holds what cannot be understood: it may say that the epoch has ended.
