@@ -43,6 +43,7 @@ var faults = []fault{
 // TestFailoversInARow breaks the primary again and again, in another way each time, under writers that remember each
 // acknowledgement, and then looks for what they were told.
 func TestFailoversInARow(t *testing.T) {
+	t.Parallel()
 	count := 20
 	if text := ownVariables["WALGATE_E2E_FAILOVERS"]; text != "" {
 		n, err := strconv.Atoi(text)

@@ -14,6 +14,7 @@ import (
 // clients that are connected to its PostgreSQL directly, past every proxy, write: nothing that they send after the
 // freeze may be acknowledged.
 func TestFrozenPrimaryAcknowledgesNothing(t *testing.T) {
+	t.Parallel()
 	d := StartDemo(t, 3)
 	c := d.awaitHealthy(t)
 	old := d.node(t, c.primary())

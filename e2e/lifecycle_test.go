@@ -16,6 +16,7 @@ import (
 
 // TestLifecycle takes one demo through everything that people do with it, and loses no acknowledged row on the way.
 func TestLifecycle(t *testing.T) {
+	t.Parallel()
 	d := StartDemo(t, 3)
 	d.awaitHealthy(t)
 	d.checkPids(t)
@@ -153,6 +154,7 @@ func testKillEverything(t *testing.T, d *Demo) {
 
 // TestForeground runs a demo that is not detached: Ctrl-C stops it, and its data is there at the next start.
 func TestForeground(t *testing.T) {
+	t.Parallel()
 	requireCluster(t)
 	d := StartDemo(t, 1)
 	conn := dial(t, d.endpoint(t))

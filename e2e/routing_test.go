@@ -19,6 +19,7 @@ import (
 // TestEndpoint holds everything that a healthy cluster is enough for: what applications meet at the sidecar, and what
 // tools meet at the API.
 func TestEndpoint(t *testing.T) {
+	t.Parallel()
 	d := StartDemo(t, 3)
 	d.awaitHealthy(t)
 	setup := dial(t, d.endpoint(t))
