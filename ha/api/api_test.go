@@ -271,6 +271,9 @@ func TestPrimaryCheckAsksTheLease(t *testing.T) {
 	if status, _ := call(t, "GET", server.URL+"/primary", ""); status != 503 {
 		t.Errorf("/primary with an expired lease = %d, want 503", status)
 	}
+	if _, body := call(t, "GET", server.URL+"/v1/cluster", ""); !strings.Contains(body, `"open":false`) {
+		t.Errorf("with an expired lease the cluster is open: %s", body)
+	}
 	if status, _ := call(t, "GET", server.URL+"/health", ""); status != 200 {
 		t.Errorf("/health with an expired lease = %d, want 200", status)
 	}

@@ -27,7 +27,7 @@ type Cluster struct {
 	Epoch        replication.Epoch `json:"epoch"`
 	Version      uint64            `json:"version"`
 	Primary      *string           `json:"primary"` // of the record; null before the first claim
-	Open         bool              `json:"open"`    // the primary takes writes
+	Open         bool              `json:"open"`    // the primary takes writes, as far as this process may believe
 	Paused       bool              `json:"paused"`
 	Handoff      *Handoff          `json:"handoff"`
 	Sync         Sync              `json:"sync"`
@@ -111,7 +111,7 @@ func Describe(cluster string, s store.Snapshot, board replication.StatusBoard) C
 	var record ha.Record
 	if s.Record != nil {
 		record = *s.Record
-		c.SystemID, c.Epoch, c.Version, c.Open, c.Paused = record.SystemID, record.Epoch, record.Version, record.Open, record.Paused
+		c.SystemID, c.Epoch, c.Version, c.Paused = record.SystemID, record.Epoch, record.Version, record.Paused
 		if record.Last != nil && record.Last.From != "" { // the first claim of all replaced nobody
 			c.LastFailover = record.Last
 		}
@@ -119,6 +119,7 @@ func Describe(cluster string, s store.Snapshot, board replication.StatusBoard) C
 		if c.Sync.Voters == nil {
 			c.Sync.Voters = []replication.NodeID{}
 		}
+		c.Open = record.Open && (s.Beat == nil || s.Beat.Release == nil)
 		if record.Primary != "" {
 			name := string(record.Primary)
 			c.Primary = &name

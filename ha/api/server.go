@@ -175,6 +175,8 @@ func (s *Server) routes() http.Handler {
 // Describe is the state of the cluster as this process knows it.
 func (s *Server) Describe() Cluster {
 	c := Describe(s.cfg.Cluster, s.deps.Snapshots.Load(), s.deps.Board.Load())
+	// The record says that the door was opened; only a living lease says that it still is.
+	c.Open = c.Open && s.deps.Gate.Allows(c.Epoch, s.deps.Clock())
 	if err := s.deps.StoreErr(); err != nil {
 		c.StoreError = err.Error()
 	}
