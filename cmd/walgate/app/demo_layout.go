@@ -35,14 +35,8 @@ func (d *Demo) runDir(node string) string {
 	return filepath.Join(os.TempDir(), "walgate-"+hex.EncodeToString(sum[:6]), node)
 }
 
-// layout makes the directories, secrets and configuration files. It can be repeated.
+// layout makes what belongs into the demo's directory: more directories, secrets, configuration files. It can be repeated.
 func (d *Demo) layout() error {
-	if err := os.MkdirAll(d.dir, 0o755); err != nil {
-		return fmt.Errorf("%w: make --dir: %w", ErrMachine, err)
-	}
-	if err := traversable(d.dir); err != nil {
-		return err
-	}
 	for _, sub := range append(d.names(), "sidecar") {
 		for _, dir := range []string{filepath.Join(d.dir, sub), d.runDir(sub)} {
 			if err := os.MkdirAll(dir, 0o755); err != nil {

@@ -21,6 +21,9 @@ func (d *Demo) start(ctx context.Context, names []string) error {
 	if err := os.MkdirAll(d.dir, 0o755); err != nil {
 		return fmt.Errorf("%w: make --dir: %w", ErrMachine, err)
 	}
+	if err := traversable(d.dir); err != nil {
+		return err
+	}
 	var children map[string]*child
 	err := withLock(d.dir, "start.lock", func() (err error) { // two starts must not both start the sidecar
 		children, err = d.spawnMissing(names)

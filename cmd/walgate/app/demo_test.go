@@ -24,7 +24,11 @@ func openDir(t *testing.T) string {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	return filepath.Join(dir, "demo")
+	demo := filepath.Join(dir, "demo")
+	if err := os.Mkdir(demo, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return demo
 }
 
 func newTestDemo(t *testing.T, o DemoOptions) *Demo {
