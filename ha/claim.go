@@ -98,10 +98,32 @@ func (t *tick) byPosition(pos Position, holder bool) (Claim, bool) {
 			return claim, true
 		}
 	}
+	if why := t.returning(holder); why != "" {
+		claim.Why = why
+		return claim, false
+	}
 	if rec.synchronous() {
 		return t.byVotes(claim)
 	}
 	return t.byLag(claim)
+}
+
+// returning returns why the last holder is waited for although votes would do: it ended cleanly with WAL that nobody
+// else has (the members were stopped one after the other), and going on without it would cost it a rewind.
+func (t *tick) returning(holder bool) string {
+	beat := t.Store.Beat
+	r := beat.Release
+	if holder || r == nil || r.Kind != ReleaseClean || !t.Store.Record.synchronous() {
+		return ""
+	}
+	wait := t.ttl()
+	if t.live(beat.Holder) {
+		wait = max(wait, t.Store.Record.Settings.ColdStartWait)
+	}
+	if t.passed(t.Store.BeatSince, wait) {
+		return ""
+	}
+	return fmt.Sprintf("%s ended cleanly at %v, past what is here: waiting for it", beat.Holder, r.LSN)
 }
 
 // unsettled reports whether what is known of the instance may be older than the last move of the PostgreSQL hand.

@@ -87,7 +87,7 @@ func (a *Agent) keepGuard(work context.Context) {
 
 // tell logs a new reason, and publishes what this node does for its peers and the API.
 func (a *Agent) tell(o ha.Observation, d ha.Decision) {
-	if d.Why != a.lastWhy {
+	if d.Why != a.lastWhy && !a.claiming(d) {
 		a.lastWhy = d.Why
 		a.log.Info("decision", "why", d.Why, "lease", d.Lease.Kind, "postgres", d.Postgres.Kind, "door", d.Door)
 	}
@@ -114,6 +114,13 @@ func (a *Agent) tell(o ha.Observation, d ha.Decision) {
 		Decision: d, State: state, Role: role, Holder: a.lease.Epoch != 0 && o.Store.Record != nil && a.lease.Epoch == o.Store.Record.Epoch,
 		Data: a.inst.dir, Facts: a.inst.facts, Alive: a.inst.answered && a.inst.failures == 0, Process: a.inst.procs,
 	})
+}
+
+// claiming reports whether d bids for an epoch while the answer to an earlier bid is still under way: its words would be
+// about a claim that is not sent.
+func (a *Agent) claiming(d ha.Decision) bool {
+	return a.leaseH.busy && a.leaseH.move.Kind == ha.LeaseClaim && d.Lease.Kind == ha.LeaseClaim &&
+		a.leaseH.move.Record.Epoch != d.Lease.Record.Epoch
 }
 
 // state is the word for what this node does, see ha.NodeReport.

@@ -34,12 +34,15 @@ func (i *Instance) clone(ctx context.Context, o CloneOptions) error {
 	if err := writeFile(owner, i.statePath("passfile"), []byte(i.passfile())); err != nil {
 		return err
 	}
-	if err := i.reserve(ctx, o.Source); err != nil {
+	reserved, err := i.reserve(ctx, o.Source)
+	if err != nil {
 		return err
 	}
 	args := []string{
-		"-D", side, "-d", i.toolConninfo(o.Source, RoleReplicator), "-X", "stream", "-S", SlotName(i.cfg.Node),
-		"-c", "fast", "--progress", "--no-password",
+		"-D", side, "-d", i.toolConninfo(o.Source, RoleReplicator), "-X", "stream", "-c", "fast", "--progress", "--no-password",
+	}
+	if reserved {
+		args = append(args, "-S", SlotName(i.cfg.Node))
 	}
 	if o.MaxRate > 0 {
 		args = append(args, "--max-rate", strconv.FormatInt(min(max(o.MaxRate>>10, 32), 1<<20), 10)) // kB/s, its limits
@@ -67,21 +70,27 @@ func (i *Instance) clone(ctx context.Context, o CloneOptions) error {
 	return i.unmark()
 }
 
-// reserve makes this node's slot on the source, before the backup: a long one would lose its WAL otherwise.
-func (i *Instance) reserve(ctx context.Context, source Upstream) error {
+// reserve makes this node's slot on the source, before the backup: a long one would lose its WAL otherwise. A standby
+// keeps no slots of ours; there pg_basebackup holds the WAL with a temporary one of its own, and the primary, which made
+// the slot when this node became a member, holds what follows.
+func (i *Instance) reserve(ctx context.Context, source Upstream) (reserved bool, err error) {
 	conn, err := dial(ctx, target{
 		host: source.Host, port: source.Port, role: RoleReplicator, password: i.cfg.Secret.Password(RoleReplicator),
-		settings: map[string]string{"replication": "true", "application_name": string(i.cfg.Node) + "-clone"},
+		settings: map[string]string{"replication": "database", "application_name": string(i.cfg.Node) + "-clone"},
 	})
 	if err != nil {
-		return err
+		return false, err
+	}
+	defer func() { _ = conn.Close(ctx) }() // the answers are here; how the connection ends does not matter
+	standby, err := one(ctx, conn, "SELECT pg_is_in_recovery()::text")
+	if err != nil || standby == "true" {
+		return false, err
 	}
 	err = execute(ctx, conn, `CREATE_REPLICATION_SLOT "`+SlotName(i.cfg.Node)+`" PHYSICAL RESERVE_WAL`)
-	_ = conn.Close(ctx) // the answer is here; how the connection ends does not matter
 	if err != nil && !hasCode(err, "42710") {
-		return fmt.Errorf("make slot on the source: %w", err)
+		return false, fmt.Errorf("make slot on the source: %w", err)
 	}
-	return nil
+	return true, nil
 }
 
 // toolConninfo is what pg_basebackup and pg_rewind connect with. The password is in the passfile.

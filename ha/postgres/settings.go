@@ -206,7 +206,9 @@ func (i *Instance) writeStatic(owner *guard.Owner) error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("read postgresql.conf: %w", err)
 	}
-	main := "# Written by walgate at each start.\n"
+	main := "# Written by walgate at each start.\n" +
+		// pg_rewind reads the local WAL back to the last checkpoint before the fork.
+		"wal_keep_size = '256MB'\n"
 	for _, name := range []string{initialConf, parametersConf, followConf, syncConf} {
 		main += "include_if_exists " + quoteConf(i.statePath(name)) + "\n"
 	}

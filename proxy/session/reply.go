@@ -448,7 +448,8 @@ func (s *Session) forgetStatement(r *request, t wire.Trouble) {
 // standbyRefuses reports whether an error of a standby may come from its being one.
 func standbyRefuses(code []byte) bool {
 	switch string(code) {
-	case "25006", "0A000", "40001", "40P01", "55000", "XX000", "26000", "34000":
+	case "25006", "0A000", "40001", "40P01", "55000", "XX000", "26000", "34000",
+		"58P01": // COPY from an unlogged table, which has no file there
 		return true
 	default:
 		return false
