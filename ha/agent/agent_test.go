@@ -24,7 +24,6 @@ type cluster struct {
 	pgs   map[replication.NodeID]*fakePG
 	stops map[replication.NodeID]func()
 	mode  ha.SyncMode
-	wg    sync.WaitGroup
 }
 
 func newCluster(t *testing.T, mode ha.SyncMode) *cluster {

@@ -15,7 +15,7 @@ func (a *Agent) observe() ha.Observation {
 		a.timing.TTL = r.Settings.TTL
 		if err := a.timing.Validate(); err != nil {
 			a.timing = a.cfg.Timing
-			a.once("the record's ttl is not used: " + err.Error())
+			a.once("the record's ttl is not used", err)
 		}
 	}
 	o := ha.Observation{
@@ -36,11 +36,11 @@ func (a *Agent) observe() ha.Observation {
 	return o
 }
 
-// once logs a warning when it differs from the one before.
-func (a *Agent) once(text string) {
-	if text != a.lastWarning {
+// once logs a warning unless the one before was for the same reason.
+func (a *Agent) once(what string, err error) {
+	if text := err.Error(); text != a.lastWarning {
 		a.lastWarning = text
-		a.log.Warn(text)
+		a.log.Warn("degraded", "what", what, "err", err)
 	}
 }
 
