@@ -48,7 +48,7 @@ func (a *Agent) startLease(work context.Context, m ha.LeaseMove) {
 // doLease writes, and reads what came of it.
 func (a *Agent) doLease(ctx context.Context, m ha.LeaseMove, init initLock) leaseResult {
 	res := leaseResult{move: m, sentAt: a.cfg.Clock(), init: init}
-	call, cancel := context.WithTimeout(ctx, a.timing.RPC)
+	call, cancel := context.WithTimeout(ctx, a.cfg.Timing.RPC)
 	var rev int64
 	rev, res.init, res.err = a.write(call, m, init)
 	cancel()
@@ -59,7 +59,7 @@ func (a *Agent) doLease(ctx context.Context, m ha.LeaseMove, init initLock) leas
 		return res
 	}
 	for ctx.Err() == nil {
-		call, cancel := context.WithTimeout(ctx, a.timing.RPC)
+		call, cancel := context.WithTimeout(ctx, a.cfg.Timing.RPC)
 		snap, err := a.store.Read(call)
 		cancel()
 		if err == nil {
@@ -192,7 +192,7 @@ func (a *Agent) releaseInit(work context.Context) {
 	lease := a.init.lease
 	a.init = initLock{}
 	a.wg.Go(func() { // ends with the call's limit
-		ctx, cancel := context.WithTimeout(work, a.timing.RPC)
+		ctx, cancel := context.WithTimeout(work, a.cfg.Timing.RPC)
 		defer cancel()
 		if err := a.store.ReleaseInit(ctx, lease); err != nil {
 			a.log.Info("init lock left to expire", "err", err)

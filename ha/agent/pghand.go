@@ -241,7 +241,7 @@ func (a *Agent) doNames(names ha.SyncNames) doer {
 }
 
 func (a *Agent) doStop(ctx context.Context) (func(), error) {
-	limit, cancel := context.WithTimeout(ctx, a.timing.Stop)
+	limit, cancel := context.WithTimeout(ctx, a.cfg.Timing.Stop)
 	defer cancel()
 	stopped, err := a.pg.StopFast(limit)
 	if err != nil {
@@ -253,7 +253,7 @@ func (a *Agent) doStop(ctx context.Context) (func(), error) {
 }
 
 func (a *Agent) doReadEnd(ctx context.Context) (func(), error) {
-	ctx, cancel := context.WithTimeout(ctx, a.timing.Start)
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timing.Start)
 	defer cancel()
 	from, timeline := a.inst.last.Position, a.inst.dir.Timeline
 	if a.inst.last.Timeline != timeline {

@@ -46,7 +46,7 @@ func (a *Agent) holder() bool {
 
 // stopPostgres shuts down, and kills what does not go.
 func (a *Agent) stopPostgres(ctx context.Context) (postgres.Stopped, error) {
-	limit, cancel := context.WithTimeout(ctx, a.timing.Stop)
+	limit, cancel := context.WithTimeout(ctx, a.cfg.Timing.Stop)
 	defer cancel()
 	stopped, err := a.pg.StopFast(limit)
 	if err == nil {
@@ -58,7 +58,7 @@ func (a *Agent) stopPostgres(ctx context.Context) (postgres.Stopped, error) {
 	if err := a.pg.KillWhole(kill); err != nil {
 		return postgres.Stopped{}, err
 	}
-	read, cancelRead := context.WithTimeout(ctx, a.timing.Start)
+	read, cancelRead := context.WithTimeout(ctx, a.cfg.Timing.Start)
 	defer cancelRead()
 	end, err := a.pg.EndOfWAL(read, a.inst.last.Timeline, a.inst.last.Position)
 	return postgres.Stopped{Timeline: a.inst.last.Timeline, End: end}, err
@@ -71,7 +71,7 @@ func (a *Agent) beatOn(ctx context.Context) {
 		beat := *a.known.snap.Beat
 		beat.N = a.lease.NextN
 		a.lease.NextN++
-		call, cancel := context.WithTimeout(ctx, a.timing.RPC)
+		call, cancel := context.WithTimeout(ctx, a.cfg.Timing.RPC)
 		rev, err := a.store.PutBeat(call, a.known.snap.BeatRev, beat)
 		cancel()
 		if err != nil {
@@ -100,7 +100,7 @@ func (a *Agent) releaseAt(ctx context.Context, s postgres.Stopped) {
 		kind = ha.ReleaseClean
 	}
 	for range 3 {
-		read, cancel := context.WithTimeout(ctx, a.timing.RPC)
+		read, cancel := context.WithTimeout(ctx, a.cfg.Timing.RPC)
 		snap, err := a.store.Read(read)
 		if err == nil && (snap.Beat == nil || snap.Beat.Nonce != a.lease.Nonce || snap.Beat.Release != nil) {
 			cancel()
