@@ -82,8 +82,8 @@ func (i *Instance) reserve(ctx context.Context, source Upstream) (reserved bool,
 		return false, err
 	}
 	defer func() { _ = conn.Close(ctx) }() // the answers are here; how the connection ends does not matter
-	standby, err := one(ctx, conn, "SELECT pg_is_in_recovery()::text")
-	if err != nil || standby == "true" {
+	standby, err := simple(ctx, conn, "SELECT pg_is_in_recovery()::text")
+	if err != nil || standby[0] == "true" {
 		return false, err
 	}
 	err = execute(ctx, conn, `CREATE_REPLICATION_SLOT "`+SlotName(i.cfg.Node)+`" PHYSICAL RESERVE_WAL`)
