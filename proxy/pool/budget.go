@@ -89,7 +89,7 @@ func (b *Budget) takeIdle(now replication.Instant) *Server {
 		s := b.shelf[last]
 		b.shelf[last] = nil
 		b.shelf = b.shelf[:last]
-		if now.Sub(s.born) < b.set.cfg.Lifetime {
+		if !s.Gone() && now.Sub(s.born) < b.set.cfg.Lifetime {
 			return s
 		}
 		b.drop(s)
