@@ -62,16 +62,20 @@ unit() {
 	go test -race -count=1 -timeout 8m $(go list ./... | grep -v '/e2e$')
 }
 
+# The race detector is slow, so that under it the simulator runs a few seeds only; here it runs all of them.
+simulator() { go test -count=1 -timeout 8m -run '^TestSimulator' ./ha; }
+
 e2e() { go test -race -count=1 -timeout 12m ./e2e/...; }
 
 case ${1:-all} in
 lint) checks ;;
-unit) stage "prepare" prepare && stage "unit tests" unit ;;
+unit) stage "prepare" prepare && stage "unit tests" unit && stage "simulator" simulator ;;
 e2e) stage "prepare" prepare && e2e || failed+=("end-to-end tests") ;;
 all)
 	stage "prepare" prepare
 	checks
 	stage "unit tests" unit
+	stage "simulator" simulator
 	echo "== so far $SECONDS s; end-to-end tests"
 	e2e || failed+=("end-to-end tests")
 	;;
