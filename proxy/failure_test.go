@@ -143,7 +143,7 @@ func TestGate(t *testing.T) {
 }
 
 func TestHoldTimeoutAndLimits(t *testing.T) {
-	s := newSetup(t, func(c *proxy.Config) { c.HoldTimeout, c.MaxHeld = time.Second, 2 })
+	s := newSetup(t, func(c *proxy.Config) { c.HoldTimeout, c.MaxHeld = 6*time.Second, 2 }) // longer than a machine may stall
 	conns := []*pgx.Conn{s.connect(t), s.connect(t), s.connect(t)}
 	s.publish(s.writable(1), func(v *replication.View) { v.Version, v.Open = 11, false })
 	first, second := execAsync(t, conns[0], "create table x (i int)"), execAsync(t, conns[1], "create table y (i int)")
