@@ -133,7 +133,7 @@ func (a *Agent) doer(m ha.PostgresMove) doer {
 	case ha.PostgresKillWhole:
 		return limited(killLimit, a.pg.KillWhole)
 	case ha.PostgresReadEnd:
-		return a.doReadEnd
+		return a.doReadEnd()
 	case ha.PostgresInspect:
 		return a.doInspect(m)
 	case ha.PostgresClone, ha.PostgresReclone:
@@ -252,18 +252,20 @@ func (a *Agent) doStop(ctx context.Context) (func(), error) {
 	return func() { a.inst.end = stopped.End }, nil
 }
 
-func (a *Agent) doReadEnd(ctx context.Context) (func(), error) {
-	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timing.Start)
-	defer cancel()
+func (a *Agent) doReadEnd() doer {
 	from, timeline := a.inst.last.Position, a.inst.dir.Timeline
 	if a.inst.last.Timeline != timeline {
 		from = 0
 	}
-	end, err := a.pg.EndOfWAL(ctx, timeline, from)
-	if err != nil {
-		return nil, err
+	return func(ctx context.Context) (func(), error) {
+		ctx, cancel := context.WithTimeout(ctx, a.cfg.Timing.Start)
+		defer cancel()
+		end, err := a.pg.EndOfWAL(ctx, timeline, from)
+		if err != nil {
+			return nil, err
+		}
+		return func() { a.inst.end = end }, nil
 	}
-	return func() { a.inst.end = end }, nil
 }
 
 func (a *Agent) doInspect(m ha.PostgresMove) doer {
