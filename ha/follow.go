@@ -68,6 +68,10 @@ func (t *tick) boot() Decision {
 		if in.Attempts > 2*rewindAttempts && t.sourceReady() {
 			return t.restore(Verdict{Kind: VerdictReclone, Why: "the end of its WAL cannot be read"})
 		}
+		if t.Now < in.RetryAt {
+			t.wake(in.RetryAt)
+			return t.because("the end of the WAL can't be read: trying again soon")
+		}
 		t.postgres(PostgresMove{Kind: PostgresReadEnd})
 		return t.because("reading the end of the WAL, to compare it with the ledger")
 	case !t.leaderless() && t.follows(l) && l.Primary != t.Self.Name && t.risk() == "":

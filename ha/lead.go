@@ -2,6 +2,7 @@ package ha
 
 import (
 	"slices"
+	"time"
 
 	"github.com/walgate/walgate/replication"
 )
@@ -221,6 +222,8 @@ func (t *tick) lostPostgres() Decision {
 	}
 	pos, ok := t.position()
 	switch {
+	case !in.End.Known() && in.Attempts > 0: // a successor that holds what was acknowledged must not wait for a broken disk
+		return t.because("PostgreSQL died, and the end of its WAL can't be read: letting the lease run out")
 	case !in.End.Known():
 		t.renew()
 		t.postgres(PostgresMove{Kind: PostgresReadEnd})
@@ -254,7 +257,12 @@ func (t *tick) successor() bool {
 
 // inPlace is what the holder does while the PostgreSQL of its epoch comes back as standby.
 func (t *tick) inPlace() Decision {
-	if t.Instance.Process == ProcessStarting {
+	in := &t.Instance
+	if in.Process == ProcessStarting {
+		if (in.Hung || time.Duration(in.ProbeFailures)*t.Timing.Probe > t.Timing.Start) && t.successor() {
+			t.postgres(PostgresMove{Kind: PostgresKillWhole})
+			return t.because("killing PostgreSQL: it does not start in place, and another node can take over")
+		}
 		t.renew()
 		return t.because("PostgreSQL is starting in place")
 	}

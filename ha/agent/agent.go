@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/walgate/walgate/ha"
@@ -84,6 +85,8 @@ type Agent struct {
 	status replication.Feed[Status]
 	wg     sync.WaitGroup // hands, prober and guard keeper
 
+	maintaining atomic.Bool
+
 	// everything below belongs to the loop
 	nonce       string
 	known       knowledge
@@ -99,7 +102,8 @@ type Agent struct {
 	lastWhy     string
 	lastWarning string
 	reported    ha.NodeReport
-	armed       postgres.Deadline // the deadline that was handed to the guard keeper last
+	armed       postgres.Deadline   // the deadline that was handed to the guard keeper last
+	adopted     replication.Instant // the guard's deadline that was found at the start, until its beat has been read
 }
 
 // Status is what the agent last decided, for the API.
@@ -172,9 +176,20 @@ func (a *Agent) Run(ctx context.Context) error {
 
 var errStopping = errors.New("the agent is stopping")
 
+// attachLimit is how long a guard may take to answer a new agent.
+const attachLimit = 5 * time.Second
+
 // attach takes over what runs already: guard, postmaster, and a lease that the guard still knows.
 func (a *Agent) attach(ctx context.Context) error {
-	procs, err := a.pg.Attach(ctx)
+	limit, cancel := context.WithTimeout(ctx, attachLimit)
+	procs, err := a.pg.Attach(limit)
+	cancel()
+	if err != nil && errors.Is(err, context.DeadlineExceeded) {
+		// A guard that does not answer does not guard: nothing of the instance may go on.
+		kill, cancel := context.WithTimeout(ctx, killLimit)
+		err = errors.Join(err, a.pg.KillWhole(kill))
+		cancel()
+	}
 	if err != nil {
 		return fmt.Errorf("attach to the guard: %w", err)
 	}
@@ -187,9 +202,24 @@ func (a *Agent) attach(ctx context.Context) error {
 	if d := procs.Deadline; procs.Postmaster != 0 && d.Armed() {
 		a.nonce = d.Nonce
 		a.lease = ha.Lease{Nonce: d.Nonce, Epoch: d.Epoch, SentAt: d.At.Add(-a.timing.TTL + a.timing.Margin - a.timing.Kill)}
+		a.adopted = d.At
 		a.log.Info("adopted a running primary", "epoch", d.Epoch)
 	}
 	return nil
+}
+
+// countAdopted counts an adopted lease from the right instant once its beat has been read: the guard's deadline was made
+// with the TTL of that beat, which may not be this configuration's.
+func (a *Agent) countAdopted() {
+	beat := a.known.snap.Beat
+	if a.adopted == 0 || beat == nil {
+		return
+	}
+	if beat.Nonce == a.lease.Nonce && beat.Epoch == a.lease.Epoch && beat.TTL > 0 {
+		sent := a.adopted.Add(-beat.TTL + a.cfg.Timing.Margin - a.cfg.Timing.Kill)
+		a.lease.SentAt = min(a.lease.SentAt, sent)
+	}
+	a.adopted = 0
 }
 
 // loop observes, decides and acts until ctx ends. work outlives it, for the hands.
@@ -202,6 +232,10 @@ func (a *Agent) loop(ctx, work context.Context) {
 		now := a.cfg.Clock()
 		a.known.take(snap, now, &a.lease)
 		a.inst.setProcesses(procs, now)
+		if r := a.known.snap.Record; r != nil && a.memory.Fresh && r.SystemID == a.inst.dir.Control.SystemID {
+			a.remember(func(mem *memory) { mem.Fresh = false }) // somebody may rely on this directory now
+		}
+		a.countAdopted()
 		wake := a.step(work)
 		timer.Reset(wake)
 		select {

@@ -28,8 +28,9 @@ type instance struct {
 	// the receiver goes.
 	timeline replication.Timeline
 	facts    postgres.Facts
-	last     postgres.Facts // of the newest probe, whichever postmaster answered it: where to look for the end of WAL
-	failures int
+	last     postgres.Facts      // of the newest probe, whichever postmaster answered it: where to look for the end of WAL
+	failures int                 // in a row, at most one for each probe period
+	failedAt replication.Instant // when the newest of them was asked
 	hung     bool
 	// replaySettled counts probes in a row in which replay had reached all that was received.
 	replaySettled int
@@ -86,7 +87,7 @@ func (i *instance) setDir(dir postgres.DataDir, at replication.Instant) {
 func (i *instance) setFacts(f postgres.Facts) {
 	i.timeline = max(i.timeline, f.Timeline)
 	f.Timeline = i.timeline
-	i.answered, i.failures = true, 0
+	i.answered, i.failures, i.failedAt = true, 0, f.At
 	if settled := f.InRecovery && f.ReplayComplete && f.Receiver == nil; settled &&
 		f.Replayed == i.facts.Replayed {
 		i.replaySettled++
@@ -153,6 +154,9 @@ func (a *Agent) observeInstance() ha.Instance {
 	o.SystemID, o.Timeline, o.End = f.SystemID, f.Timeline, f.Position
 	o.InRecovery, o.Received, o.Replayed = f.InRecovery, f.Received, f.Replayed
 	o.ReplayComplete = i.replaySettled >= 2
+	if f.InRecovery && !f.Received.Known() && !o.ReplayComplete {
+		o.End = 0 // replay of what is on the disk goes on: how far it reaches is not known, and a vote must not guess
+	}
 	o.ReceiverAlive = f.Receiver != nil || f.InRecovery && a.memory.Follows != ""
 	o.Streaming = a.streaming()
 	o.Names = parseNames(f.SyncNames)

@@ -29,6 +29,9 @@ func (a *Agent) startPostgres(work context.Context, m ha.PostgresMove) {
 	started := a.cfg.Clock()
 	a.inst.stopsStandby = a.inst.answered && a.inst.facts.InRecovery && a.inst.facts.At > a.pgEnded
 	a.pgH = hand[ha.PostgresMove]{busy: true, since: started, move: m, cancel: cancel}
+	if m.Kind == ha.PostgresNames || m.Kind == ha.PostgresPromote {
+		a.inst.namesAt, a.inst.names, a.inst.namesFloor = 0, ha.SyncNames{}, 0 // whatever becomes of it
+	}
 	d := a.doer(m)
 	a.log.Info("moving PostgreSQL", "move", m.Kind, "source", m.Source)
 	a.wg.Go(func() { // ends with the move, whose time is limited, or with ctx
@@ -58,7 +61,7 @@ func (a *Agent) endPostgres(m ha.PostgresMove, started, ended replication.Instan
 		after()
 	}
 	switch m.Kind {
-	case ha.PostgresClone, ha.PostgresRewind, ha.PostgresReclone, ha.PostgresStart:
+	case ha.PostgresClone, ha.PostgresRewind, ha.PostgresReclone, ha.PostgresStart, ha.PostgresReadEnd:
 		a.inst.copied = ""
 		if err == nil {
 			a.inst.attempts, a.inst.retryAt = 0, 0
@@ -318,7 +321,7 @@ func (a *Agent) doRewind(m ha.PostgresMove) doer {
 		switch {
 		case errors.Is(err, postgres.ErrNotCheckpoint):
 			return nil, err // only too early
-		case err != nil && ctx.Err() == nil:
+		case errors.Is(err, postgres.ErrRewindBroken):
 			return func() { a.remember(func(mem *memory) { mem.RewindFailed = true }) }, err
 		case err != nil:
 			return nil, err

@@ -63,7 +63,7 @@ func (a *Agent) probe(work context.Context) {
 		}
 		if f.at.Sub(maintainedAt) >= maintainEvery {
 			maintainedAt = f.at
-			a.pg.Maintain()
+			a.maintain()
 		}
 		a.post(work, func() { a.found(f) })
 		pause(work, probeAtMost)
@@ -130,6 +130,17 @@ func processState(pid int) byte {
 	return rest[0]
 }
 
+// maintain does small chores away from the prober: they wait for the disk. There is at most one at a time.
+func (a *Agent) maintain() {
+	if !a.maintaining.CompareAndSwap(false, true) {
+		return
+	}
+	a.wg.Go(func() { // ends with the chores
+		defer a.maintaining.Store(false)
+		a.pg.Maintain()
+	})
+}
+
 // found takes a finding in, unless it was begun before the last move had ended, or is older than what is known.
 func (a *Agent) found(f finding) {
 	i := &a.inst
@@ -146,10 +157,11 @@ func (a *Agent) found(f finding) {
 	switch {
 	case f.postmaster == 0:
 	case f.err != nil:
-		if i.answered {
-			i.failures++
+		if f.at.Sub(i.failedAt) < a.cfg.Timing.Probe {
+			break // a failure stands for a second without an answer, however fast it was refused
 		}
-		if i.failures == 1 {
+		i.failures, i.failedAt = i.failures+1, f.at
+		if i.failures == 1 && i.answered {
 			a.log.Info("PostgreSQL does not answer", "err", f.err)
 		}
 	case f.facts.At >= i.facts.At:

@@ -7,6 +7,8 @@ import (
 
 	"github.com/walgate/walgate/ha"
 	"github.com/walgate/walgate/ha/postgres"
+	"github.com/walgate/walgate/ha/store"
+	"github.com/walgate/walgate/replication"
 )
 
 // stop ends the node as planned: PostgreSQL is shut down while the lease is kept, and then the lease is released with
@@ -107,9 +109,15 @@ func (a *Agent) releaseAt(ctx context.Context, s postgres.Stopped) {
 			return
 		}
 		if err == nil {
+			origin, known := originOf(snap, s.Timeline)
+			if !known {
+				cancel()
+				a.log.Warn("the lease is left to expire: no beat has told of this timeline yet", "timeline", s.Timeline)
+				return
+			}
 			beat := *snap.Beat
 			beat.N = max(a.lease.NextN, beat.N+1)
-			beat.Release = &ha.Release{Kind: kind, Origin: beat.Origin, Timeline: s.Timeline, LSN: s.End}
+			beat.Release = &ha.Release{Kind: kind, Origin: origin, Timeline: s.Timeline, LSN: s.End}
 			_, err = a.store.PutBeat(read, snap.BeatRev, beat)
 		}
 		cancel()
@@ -120,6 +128,16 @@ func (a *Agent) releaseAt(ctx context.Context, s postgres.Stopped) {
 		a.log.Warn("the lease is not released", "err", err)
 		pause(ctx, 100*time.Millisecond)
 	}
+}
+
+// originOf returns the epoch that made the timeline on which the holder's WAL ended. The newest beat may be from before
+// the promotion; then it is the holder's own epoch, if that has opened with this timeline.
+func originOf(snap store.Snapshot, timeline replication.Timeline) (origin replication.Epoch, ok bool) {
+	beat, record := snap.Beat, snap.Record
+	if beat.Timeline == timeline {
+		return beat.Origin, true
+	}
+	return beat.Epoch, record != nil && record.Open && record.Epoch == beat.Epoch && record.Timeline == timeline
 }
 
 func (a *Agent) quitGuard(ctx context.Context) error {

@@ -32,7 +32,7 @@ func SyncNames(names []replication.NodeID, quorum int) string {
 // senders (which judge whose acknowledgement counts).
 func (i *Instance) SetSync(ctx context.Context, names []replication.NodeID, quorum int) error {
 	defer i.exclusive()()
-	if len(names) > 0 && (quorum < 1 || quorum > len(names)) {
+	if len(names) > 0 && quorum < 1 { // more than there are names is meant: commits wait (strict, and nobody is left)
 		return fmt.Errorf("set synchronous standbys: quorum %d of %d", quorum, len(names))
 	}
 	value := SyncNames(names, quorum)
