@@ -27,6 +27,8 @@ type broker struct {
 	board atomic.Pointer[replication.StatusBoard]
 	seed  atomic.Uint32
 
+	answered atomic.Uint64 // turns and transactions that the primary has ended well
+
 	mu        sync.Mutex
 	rounds    uint64 // +1 whenever the held are taken: who has chosen before that must choose again
 	held      map[*pool.Ticket]struct{}
@@ -134,6 +136,9 @@ func (b *broker) GiveBack(server *pool.Server, keep bool) *pool.Ticket {
 	if !keep {
 		b.set.Discard(server)
 		return nil
+	}
+	if server.Primary() {
+		b.answered.Add(1)
 	}
 	return b.set.Release(server)
 }

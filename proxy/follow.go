@@ -64,6 +64,10 @@ func (s *Server) publish(newer bool) {
 	}
 }
 
+// Served counts the turns and transactions that the primary has ended well through this proxy: while it rises, the
+// primary does not hang. It is safe for concurrent use.
+func (s *Server) Served() uint64 { return s.broker.answered.Load() }
+
 // Report tells how far this proxy is with the handoff that the view names. OpenTx counts primary connections that are
 // lent out, without those whose (pinned) session has neither a turn nor a transaction open.
 func (s *Server) Report() DrainReport {

@@ -103,7 +103,7 @@ func (n *node) build() error {
 	n.agent, err = agent.New(agent.Config{
 		Self:   ha.Member{Name: replication.NodeID(n.cfg.Node.Name), Host: n.cfg.Node.Host, Port: p.Port, API: n.cfg.AdvertiseAPI(), Tags: n.cfg.Node.Tags},
 		Timing: n.cfg.timing(), Defaults: n.cfg.bootstrap(), StateDir: n.cfg.Node.StateDir, CloneMax: int64(p.CloneMaxRate), Clock: boottime.Now,
-		Refresh: n.follower.Wake, Led: n.led,
+		Refresh: n.follower.Wake, Led: n.led, StatementAt: n.statementAt(),
 	}, n.store, n.follower.Snapshots(), n.instance, n.report, n.log.With("part", "agent"))
 	return err
 }
@@ -133,6 +133,19 @@ func (n *node) checkMachine(ctx context.Context) error {
 		}
 	}
 	return errors.Join(checks...)
+}
+
+// statementAt tells when the primary last served a client of this process, to the accuracy of the calls: a PostgreSQL
+// that clients see go on does not hang, whatever a probe says. It is for one goroutine.
+func (n *node) statementAt() func() replication.Instant {
+	var seen uint64
+	var at replication.Instant
+	return func() replication.Instant {
+		if served := n.proxy.Served(); served != seen {
+			seen, at = served, boottime.Now()
+		}
+		return at
+	}
 }
 
 // led moves the store's leadership away from the new primary's machine, so that losing it costs one election only. It
