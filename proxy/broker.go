@@ -73,13 +73,16 @@ func (b *broker) pick(st *state, t *pool.Ticket) router.Choice {
 		t.Loads = append(t.Loads, load.Load())
 	}
 	in.Load = t.Loads
-	if in.Kind == router.Read && in.Requirement.PrimaryOnly {
+	if in.Requirement.PrimaryOnly && (in.Kind == router.Read || in.Target == router.TargetReplica) {
 		b.wake()
 	}
 	t.Status = replication.Status{}
 	t.Lost = t.Lost || in.Requirement.Lost // told once, whichever round it was
 	choice := router.Pick(in)
 	if choice.Role == replication.RoleStandby && choice.Node == t.Avoid {
+		if in.Kind == router.Write { // it insists on replicas: what may be a write never falls back to the primary
+			return router.Choice{Why: "the only standby can't be reached"}
+		}
 		in.Kind, in.Target = router.Write, router.TargetPrimary
 		choice = router.Pick(in)
 	}

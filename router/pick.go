@@ -47,10 +47,9 @@ func Pick(in Input) Choice {
 	}
 	if in.Requirement.PrimaryOnly {
 		if in.Kind == Write {
-			in.Requirement = Requirement{} // it will read nothing there
-		} else {
-			return in.primary(in.Requirement.Why)
+			return Choice{Why: in.Requirement.Why} // it insists on replicas, and may read there: a fresher sample is waited for
 		}
+		return in.primary(in.Requirement.Why)
 	}
 	best, why := -1, "the cluster has no standby"
 	n := len(in.View.Members)

@@ -96,11 +96,11 @@ func (c *Client) linger() {
 
 // frames hands what was read to the session; false ends the connection.
 func (c *Client) frames() bool {
-	now := c.driver.cfg.Now()
 	c.mu.Lock()
 	defer c.unlock()
+	now := c.driver.cfg.Now()
 	for {
-		if !c.mayRead(session.Client) {
+		if !c.mayRead(session.Client, &now) {
 			return false
 		}
 		if c.closing {
@@ -132,11 +132,16 @@ func (c *Client) frames() bool {
 	}
 }
 
-// mayRead waits while the session has stopped reading of the side; false when the session has ended.
-func (c *Client) mayRead(side session.Side) bool {
+// mayRead waits while the session has stopped reading of the side; false when the session has ended. After a wait it
+// reads the clock again: what was allowed before may not be any more.
+func (c *Client) mayRead(side session.Side, now *replication.Instant) bool {
+	if !c.stopped[side] {
+		return !c.ended
+	}
 	for c.stopped[side] && !c.ended && !c.closing {
 		c.pause()
 	}
+	*now = c.driver.cfg.Now()
 	return !c.ended
 }
 

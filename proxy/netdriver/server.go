@@ -92,7 +92,7 @@ func (s *server) frames() bool {
 func (c *Client) serverFrames(s *server) (more, ok bool) {
 	now := c.driver.cfg.Now()
 	for {
-		if !c.mayRead(session.Server) || c.server != s {
+		if !c.mayRead(session.Server, &now) || c.server != s {
 			return true, true
 		}
 		p, found, err := s.in.next()

@@ -1,6 +1,8 @@
 package session
 
 import (
+	"strings"
+
 	"github.com/walgate/walgate/proxy/wire"
 	"github.com/walgate/walgate/replication"
 	"github.com/walgate/walgate/router"
@@ -233,8 +235,11 @@ func (s *Session) askServer(now replication.Instant, out *Actions) {
 	if isolation, ok := s.settings.now.want.value("default_transaction_isolation"); ok && isolation == "serializable" {
 		kind = router.Write
 	}
+	if mode, ok := s.settings.now.want.value("synchronous_commit"); ok && isOff(mode) {
+		kind = router.Write // what it commits may lie past any flush position: only the primary surely shows it
+	}
 	target, level := s.target(), s.level()
-	if t.hint.Target != router.TargetUnset {
+	if pinned := s.cfg.Target != router.TargetAuto && s.cfg.Target != router.TargetUnset; t.hint.Target != router.TargetUnset && !pinned {
 		target = t.hint.Target
 	}
 	if t.hint.Level != router.LevelUnset {
@@ -486,4 +491,14 @@ func (s *Session) attachFailed(f Failure, out *Actions) {
 	}
 	s.waiting = false
 	s.failTurn(failureFields(f, severityError, errAttach), out)
+}
+
+// isOff reports whether a boolean setting is switched off (parse_bool in src/backend/utils/adt/bool.c, the spellings
+// that are in use).
+func isOff(value string) bool {
+	switch strings.ToLower(value) {
+	case "off", "false", "no", "0", "f", "n":
+		return true
+	}
+	return false
 }
