@@ -418,6 +418,7 @@ func (s *Session) forwardExecute(p wire.Piece, body []byte, out *Actions) {
 
 func (s *Session) forwardSync(p wire.Piece, out *Actions) {
 	if s.ledger.CopyIn() {
+		s.ledger.IgnoreSync()
 		s.write(p.Bytes, out) // ignored by the server
 		return
 	}

@@ -247,6 +247,11 @@ func (s *Session) answerLocals(out *Actions) {
 // serverReady takes ReadyForQuery.
 func (s *Session) serverReady(now replication.Instant, p wire.Piece, out *Actions) {
 	o := s.ledger.Head()
+	if o == nil && s.broken { // it answers the Sync that was to be ignored
+		s.ledger.Push(wire.Owed[request]{Kind: wire.OwedSync})
+		s.group, s.granted, s.writes = false, false, false
+		o = s.ledger.Head()
+	}
 	if o == nil || !o.Kind.EndsTurn() || len(p.Bytes) != wire.HeaderLen+1 {
 		s.serverProtocol(out)
 		return
@@ -277,6 +282,11 @@ func (s *Session) serverReady(now replication.Instant, p wire.Piece, out *Action
 	s.tellReports(out)
 	s.pass(p.Bytes, out)
 	s.answerLocals(out)
+	if s.broken { // another ReadyForQuery may follow
+		out.detach(Discard, "what it still answers is unknown")
+		s.serverGone(now, nil, out)
+		return
+	}
 	if status == wire.StatusIdle && s.ledger.Len() == 0 && !s.group {
 		s.endTurn(now, out)
 	}
@@ -411,6 +421,7 @@ func (s *Session) serverError(now replication.Instant, p wire.Piece, out *Action
 		s.showError(&o.Ref, t, p, out)
 	}
 	s.forgetStatement(&o.Ref, t)
+	s.broken = s.broken || s.ledger.SyncIgnored()
 	s.ledger.Fail(s.undo)
 	if s.ledger.Skipping() {
 		s.group = true // up to the Sync that is still to come

@@ -96,7 +96,8 @@ type Session struct {
 	shutdown *wire.ErrorFields
 	// localOnly: a commit of the turn was made, but its wait for the standby was cancelled.
 	localOnly bool
-	// restoreError is why a server refused the session's settings; broken: it did so when the turn was running already.
+	// restoreError is why a server refused the session's settings; broken: what the server connection still answers is
+	// not known for sure, so that nothing else may use it.
 	restoreError *wire.ErrorFields
 	broken       bool
 

@@ -299,6 +299,9 @@ func (s *Session) attached(now replication.Instant, a Attachment, out *Actions) 
 
 // letGo gives the server connection back.
 func (s *Session) letGo(how Detach, reason string, out *Actions) {
+	if s.broken {
+		how, reason = Discard, "what it still answers is unknown"
+	}
 	s.srv.settings = s.settings.now.have
 	if how == Discard {
 		s.srv.settings = nil
@@ -417,8 +420,6 @@ func (s *Session) endTurn(now replication.Instant, out *Actions) {
 	}
 	s.since = 0
 	switch {
-	case s.broken:
-		s.letGo(Discard, "settings were refused", out)
 	case !onPrimary(s.srv) && s.view().Primary == s.srv.Node:
 		s.letGo(Discard, "standby was promoted", out)
 	case onPrimary(s.srv) && s.view().Epoch > s.srv.Epoch:

@@ -39,6 +39,8 @@ type Ledger[R any] struct {
 	head  int
 	// copyIn: the server reads CopyData until CopyDone or CopyFail, and ignores Sync and Flush.
 	copyIn bool
+	// ignored: a Sync is taken to have been read during the copy, and so to be owed nothing.
+	ignored bool
 	// skipping: after an error the server ignores everything up to the next Sync, which has not been sent.
 	skipping bool
 }
@@ -52,6 +54,13 @@ func (l *Ledger[R]) Skipping() bool { return l.skipping }
 
 // CopyIn reports whether the server reads CopyData now, as far as is known.
 func (l *Ledger[R]) CopyIn() bool { return l.copyIn }
+
+// IgnoreSync notes that a Sync is written during COPY IN.
+func (l *Ledger[R]) IgnoreSync() { l.ignored = true }
+
+// SyncIgnored reports whether a Sync was sent for the copy that goes on, which its server ignores if it reads it while
+// it copies, but answers if the copy fails before that.
+func (l *Ledger[R]) SyncIgnored() bool { return l.ignored }
 
 // Head returns the oldest request; nil when nothing is owed.
 func (l *Ledger[R]) Head() *Owed[R] {
@@ -165,7 +174,7 @@ func (l *Ledger[R]) acceptRun(typ byte, query bool) (fits, done bool) {
 	case 'T', 'Z':
 		return query, typ == 'Z'
 	case 'C', 'I':
-		l.copyIn = false
+		l.copyIn, l.ignored = false, false
 		return true, !query
 	case 's':
 		return !query, !query
@@ -181,6 +190,7 @@ func (l *Ledger[R]) beginCopyIn() {
 	for i := l.head + 1; i < len(l.queue); {
 		switch l.queue[i].Kind {
 		case OwedSync:
+			l.ignored = true
 			l.remove(i)
 		case OwedCopyEnd:
 			l.copyIn = false
@@ -203,6 +213,7 @@ func (l *Ledger[R]) remove(i int) {
 // Fail takes an ErrorResponse. In the extended protocol everything up to the next Sync is void: undo is called for
 // each such request, newest first, and they are removed. A Query or Function stays until its ReadyForQuery.
 func (l *Ledger[R]) Fail(undo func(o *Owed[R])) {
+	l.ignored = false
 	o := l.Head()
 	if o == nil {
 		return
