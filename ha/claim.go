@@ -138,7 +138,7 @@ func (o *Observation) behind(p, other Position) bool { return o.Rules.Position &
 func (t *tick) reserved(r *Release, pos Position) string {
 	h := t.Store.Record.Handoff
 	if r.To == "" || r.To == t.Self.Name || h == nil {
-		if r.To != t.Self.Name && t.Store.Beat.Holder == t.Self.Name && !t.passed(t.Store.BeatSince, t.Timing.RPC) {
+		if r.To != t.Self.Name && t.Store.Beat.Holder == t.Self.Name && !t.othersBehind(r) && !t.passed(t.Store.BeatSince, t.Timing.RPC) {
 			return "released: the others go first"
 		}
 		return ""
@@ -152,6 +152,20 @@ func (t *tick) reserved(r *Release, pos Position) string {
 		return ""
 	}
 	return fmt.Sprintf("released to %s", r.To)
+}
+
+// othersBehind reports whether every other live candidate has voted and holds less than the release tells: none of
+// them can claim by it, so that nobody need be waited for.
+func (t *tick) othersBehind(r *Release) bool {
+	for _, n := range t.Store.Nodes {
+		if n.Name == t.Self.Name || !t.Store.Record.eligible(n.Name) {
+			continue
+		}
+		if v, ok := t.vote(n.Name); !ok || !t.behind(v.Position(), r.Position()) {
+			return false
+		}
+	}
+	return !t.Store.Record.synchronous() // there votes alone may do
 }
 
 // byVotes is the rule of synchronous modes: n − k + 1 of the voters have frozen and none of those is ahead.
