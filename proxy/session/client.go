@@ -102,7 +102,8 @@ func (s *Session) clientGone(now replication.Instant, polite bool, out *Actions)
 	}
 	switch {
 	case s.srv == nil:
-	case s.ledger.Len() == 0 && !s.group && !s.pins.any() && s.clientChunk != chunkPass:
+	case s.ledger.Len() == 0 && !s.group && !s.pins.any() && s.mode != PoolSession &&
+		s.clientChunk != chunkPass:
 		if s.status == 'I' {
 			s.letGo(Release, "", out)
 			break

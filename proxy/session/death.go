@@ -94,6 +94,7 @@ func (s *Session) serverGone(now replication.Instant, cause *wire.ErrorFields, o
 	if cause == nil {
 		cause = errTransactionLost
 	}
+	s.touched()
 	owed := s.clientOwed()
 	if !s.retry.possible && !s.retry.primary {
 		s.since = 0

@@ -7,6 +7,8 @@ import (
 
 	"github.com/walgate/walgate/proxy/wire"
 	"github.com/walgate/walgate/proxy/wire/wiretest"
+	"github.com/walgate/walgate/replication"
+	"github.com/walgate/walgate/router"
 )
 
 // scripted makes the attached (or next) servers silent: the test says what they answer.
@@ -70,3 +72,132 @@ func TestCopyFailsBeforeItReads(t *testing.T) {
 	})
 }
 
+func TestPipelineBehindFailedTransaction(t *testing.T) {
+	r := newRig(t)
+	r.query("begin")
+	r.query("select fail")
+	r.hold = true
+	var b []byte
+	for _, sql := range []string{"rollback", "begin", "insert 1", "commit"} {
+		b = wire.AppendQuery(b, sql)
+	}
+	r.send(b)
+	r.expect("first three", r.scripted(tag("ROLLBACK"), ready('I'), tag("BEGIN"), ready('T'), tag("INSERT 0 1"), ready('T')),
+		"C(ROLLBACK) Z(I) C(BEGIN) Z(T) C(INSERT 0 1) Z(T)")
+	r.hold = false
+	r.die()
+	r.expect("at death", r.told(), "E(08007) Z(I)")
+}
+
+func TestRefusedBeginLeavesInsertOutside(t *testing.T) {
+	r := newRig(t)
+	r.hold = true
+	r.send(append(wire.AppendQuery(nil, "begin"), wire.AppendQuery(nil, "insert 1")...))
+	r.expect("begin", r.scripted(failure("25006"), ready('I')), "E(25006) Z(I)")
+	r.hold = false
+	r.die()
+	r.expect("at death", r.told(), "E(08007) Z(I)")
+}
+
+func TestPinnedToStandby(t *testing.T) {
+	r := newRig(t)
+	r.query("begin read only")
+	r.query("select pg_advisory_lock(1)")
+	r.query("commit")
+	if r.srv == nil || r.srv.Role != replication.RoleStandby {
+		t.Fatal("not pinned to the standby")
+	}
+	r.expect("goes on", r.query("select 2"), "T D(select 2) C(SELECT 1) Z(I)")
+	r = newRig(t)
+	r.query("set datestyle = iso, mdy")
+	r.expect("behind SET", r.query("insert 1"), "C(INSERT) Z(I)")
+}
+
+func TestReadAfterUnknownOutcome(t *testing.T) {
+	r := newRig(t)
+	r.hold = true
+	r.query("insert 1")
+	r.hold = false
+	r.now += 50
+	r.die()
+	r.expect("at death", r.told(), "E(08007) Z(I)")
+	var want router.Consistency
+	want.Touched(r.now)
+	if r.s.consistency != want {
+		t.Errorf("consistency %+v, want %+v", r.s.consistency, want)
+	}
+}
+
+func TestTurnWaitsForSettings(t *testing.T) {
+	r := newRig(t)
+	r.query("insert 0") // the startup settings are proven
+	r.query("set work_mem = '4MB'")
+	r.idle = nil
+	r.hold = true
+	r.query("insert 1")
+	sent := wiretest.Describe(r.backlog)
+	r.handle(&Event{Kind: CancelRequested})
+	if r.cancels != 1 {
+		t.Error("not cancelled")
+	}
+	r.backlog = nil
+	r.expect("only the settings were sent", sent[len(sent)-len("Z(I)"):], "Z(I)")
+	r.expect("cancelled", r.scripted(failure("57014"), ready('I')), "E(57014) Z(I)")
+	r.hold = false
+	r.expect("goes on", r.query("insert 2"), "C(INSERT) Z(I)")
+	r.expect("with its settings", r.server(replication.RolePrimary).SettingsText(), "work_mem=4MB")
+}
+
+func TestMalformedCompletion(t *testing.T) {
+	r := newRig(t)
+	r.hold = true
+	r.send(wiretest.Extended("", "insert 1"))
+	r.fromServer(answer(&pgproto3.ParseComplete{}, &pgproto3.BindComplete{}, &pgproto3.NoData{}))
+	r.fromServer([]byte{'C', 0, 0, 0, 5, 'x'})
+	if !r.closed {
+		t.Error("not closed")
+	}
+}
+
+func TestCancelOfHeldRestOfGroup(t *testing.T) {
+	r := newRig(t)
+	group := func(sql string, last pgproto3.FrontendMessage) []byte {
+		return wiretest.Encode(&pgproto3.Parse{Query: sql}, &pgproto3.Bind{}, &pgproto3.Execute{}, last)
+	}
+	r.expect("answered", r.send(group("insert 1", &pgproto3.Flush{})), "1 2 C(INSERT)")
+	r.trail = nil
+	r.gate.Set(replication.Grant{Epoch: 1, Deadline: r.now})
+	r.send(group("insert 2", &pgproto3.Sync{}))
+	r.handle(&Event{Kind: CancelRequested})
+	r.expect("cancelled", r.told(), "E(57014) Z(I)")
+	r.expectTrail("discard")
+}
+
+func TestGroupOfLocalAnswersIsBounded(t *testing.T) {
+	r := newRig(t)
+	r.send(wiretest.Extended("a", "select 1"))
+	r.hold = true
+	b := wiretest.Encode(&pgproto3.Parse{Query: "select 2"})
+	pair := wiretest.Encode(&pgproto3.Close{ObjectType: 'S', Name: "a"}, &pgproto3.Parse{Name: "a", Query: "select 1"})
+	r.send(append(b, wiretest.Encode(&pgproto3.Flush{})...))
+	for i := 0; i < maxOwed && !r.stopped[Client]; i++ {
+		r.send(pair)
+	}
+	if !r.stopped[Client] {
+		t.Fatal("reads on without end")
+	}
+	r.hold = false
+	r.fromServer(r.backlog)
+	if r.stopped[Client] {
+		t.Error("does not go on")
+	}
+}
+
+func TestLeavingSessionPool(t *testing.T) {
+	r := newRig(t)
+	r.s.mode = PoolSession
+	r.query("insert 1")
+	r.trail = nil
+	r.send(wire.AppendEmpty(nil, 'X'))
+	r.expectTrail("discard")
+}

@@ -34,7 +34,7 @@ func (s *Session) forward(p wire.Piece, out *Actions) {
 	case 'S':
 		s.forwardSync(p, out)
 	case 'F':
-		s.push1(wire.OwedFunction, request{bits: commitsUnless(s.inTx)}, out)
+		s.push1(wire.OwedFunction, request{bits: commitsUnless(s.surelyIn())}, out)
 		s.write(p.Bytes, out)
 		s.group, s.granted = false, false
 	case 'c', 'f':
@@ -44,6 +44,9 @@ func (s *Session) forward(p wire.Piece, out *Actions) {
 		s.write(p.Bytes, out)
 	}
 }
+
+// surelyIn reports whether what is written now runs in a transaction, whatever the answers that are outstanding.
+func (s *Session) surelyIn() bool { return s.inTx && !s.unsure }
 
 func commitsUnless(inTx bool) bits {
 	if inTx {
@@ -77,7 +80,8 @@ func (s *Session) forwardQuery(p wire.Piece, body []byte, out *Actions) {
 	s.prepared.unnamedHere = false // a simple query drops the unnamed statement
 	text, err := wire.ParseString(body)
 	if err != nil || !p.Last { // malformed, or larger than what is looked at
-		s.push1(wire.OwedQuery, request{bits: commitsUnless(s.inTx)}, out)
+		s.push1(wire.OwedQuery, request{bits: commitsUnless(s.surelyIn())}, out)
+		s.unsure = true
 		s.write(p.Bytes, out)
 		return
 	}
@@ -99,6 +103,7 @@ func (s *Session) forwardQuery(p wire.Piece, body []byte, out *Actions) {
 		s.write(p.Bytes, out)
 	}
 	s.predict(&v, text)
+	s.unsure = s.unsure || v.Command == router.CommandBegin // should it be refused, what follows runs outside
 }
 
 // commitBits tells what a missing answer to the statement would leave in doubt.
@@ -107,9 +112,9 @@ func (s *Session) commitBits(v *router.Verdict) (b bits) {
 		b = exits
 	}
 	switch {
-	case s.status == wire.StatusFailed:
+	case s.status == wire.StatusFailed && !s.unsure:
 	case s.inTx && v.Flags.Has(router.MayCommit),
-		!s.inTx && v.Kind == router.Write && !harmless(v.Command):
+		!s.surelyIn() && v.Kind == router.Write && !harmless(v.Command):
 		b |= commits
 	}
 	return b
@@ -135,11 +140,12 @@ func (s *Session) predict(v *router.Verdict, text []byte) {
 	case router.CommandBegin:
 		s.inTx = true
 	case router.CommandCommit, router.CommandRollback, router.CommandPrepareTx:
-		s.inTx = v.Flags.Has(router.TxChain)
+		s.inTx, s.unsure = v.Flags.Has(router.TxChain), true
 	case router.CommandMany:
 		if !v.Flags.Has(router.TxControl | router.State) {
 			return
 		}
+		s.unsure = true
 		for at := 0; ; {
 			span, next, ok := router.Split(text, at, s.opts)
 			if !ok {
@@ -394,10 +400,11 @@ func (s *Session) forwardExecute(p wire.Piece, body []byte, out *Actions) {
 		st = s.prepared.running(portal)
 	}
 	if st == nil || st.large {
-		if !s.inTx {
+		if !s.surelyIn() {
 			s.writes = true
 		}
-		r.bits = commitsUnless(s.inTx)
+		r.bits = commitsUnless(s.surelyIn())
+		s.unsure = true
 		s.push1(wire.OwedExecute, r, out)
 		s.write(p.Bytes, out)
 		return
@@ -425,9 +432,10 @@ func (s *Session) forwardSync(p wire.Piece, out *Actions) {
 	s.skip = false
 	s.group, s.granted = false, false
 	r := request{}
-	if s.writes && !s.inTx {
+	if s.writes && !s.surelyIn() {
 		r.bits = commits
 	}
+	s.unsure = s.unsure || s.inTx && s.status == wire.StatusIdle
 	s.writes = false
 	s.push1(wire.OwedSync, r, out)
 	s.write(p.Bytes, out)
@@ -435,6 +443,6 @@ func (s *Session) forwardSync(p wire.Piece, out *Actions) {
 
 // local notes a request that walgate answers itself, in its turn.
 func (s *Session) local(r request, out *Actions) {
-	s.ledger.Push(wire.Owed[request]{Kind: wire.OwedLocal, Ref: r})
+	s.push1(wire.OwedLocal, r, out)
 	s.answerLocals(out)
 }

@@ -156,7 +156,7 @@ func (s *Session) serverAnswer(p wire.Piece, out *Actions) {
 			s.show(p, out, p.Type != 'G')
 		}
 	}
-	if done {
+	if done && s.srv != nil { // else the session has ended
 		s.ledger.Pop()
 		s.answerLocals(out)
 	}
@@ -305,7 +305,7 @@ func (s *Session) turnAnswered(status byte, out *Actions) {
 		s.prepared.ended()
 	}
 	if s.ledger.Len() == 0 && !s.group {
-		s.inTx = status != wire.StatusIdle
+		s.inTx, s.unsure = status != wire.StatusIdle, false
 	}
 	s.failed, s.swallow = false, false
 	s.retry = retry{}
@@ -335,13 +335,9 @@ func (s *Session) injectedReady(r request, status byte, out *Actions) {
 func (s *Session) restoreFailed(out *Actions) {
 	why := s.restoreError
 	s.restoreError = nil
-	if !s.preparing { // the turn runs already
-		s.broken = true
-		return
-	}
 	s.letGo(Discard, "settings were refused", out)
 	s.lostPins()
-	if s.settings.unproven != nil {
+	if s.settings.unproven != nil && why.Code != errCanceled.Code {
 		why.Severity = severityFatal
 		s.end(why, out)
 		return

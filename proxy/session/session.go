@@ -57,6 +57,7 @@ type Session struct {
 	// has been answered, as far as is known; group that frames were written since the last Sync or Query.
 	status byte
 	inTx   bool
+	unsure bool // what is outstanding may leave the transaction status other than inTx says
 	group  bool
 	writes bool // the open group has a write outside a transaction: its Sync commits
 	failed bool // the turn in progress had an error
@@ -102,6 +103,7 @@ type Session struct {
 	broken       bool
 
 	consistency router.Consistency
+	clock       replication.Instant // when the event in hand came
 	opts        router.Options
 }
 
@@ -151,6 +153,7 @@ func (s *Session) Handle(now replication.Instant, ev *Event, out *Actions) {
 	if s.phase == phaseClosed {
 		return
 	}
+	s.clock = now
 	switch ev.Kind {
 	case Frame:
 		piece := wire.Piece{Type: ev.Type, Length: ev.Length, Bytes: ev.Bytes, First: ev.First, Last: ev.Last}

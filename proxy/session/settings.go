@@ -337,8 +337,8 @@ func (s *Session) applySessionTx(flags router.Flags, text string) {
 	}
 }
 
-// appendRestore appends the SQL that makes have into want. wait tells that it must succeed before anything else runs.
-func appendRestore(dst []byte, have, want, unproven *settingSet) (sql []byte, wait bool) {
+// appendRestore appends the SQL that makes have into want.
+func appendRestore(dst []byte, have, want *settingSet) []byte {
 	for _, name := range [...]string{settingAuthorization, settingRole} {
 		if _, had := have.value(name); had && changed(have, want, name) {
 			if name == settingAuthorization {
@@ -346,7 +346,6 @@ func appendRestore(dst []byte, have, want, unproven *settingSet) (sql []byte, wa
 			} else {
 				dst = append(dst, "RESET ROLE;"...)
 			}
-			wait = true
 		}
 	}
 	for _, e := range have.all() {
@@ -360,9 +359,6 @@ func appendRestore(dst []byte, have, want, unproven *settingSet) (sql []byte, wa
 			continue
 		}
 		dst = appendSetConfig(dst, e, &count)
-		if value, ok := unproven.value(e.name); ok && value == e.value {
-			wait = true
-		}
 	}
 	for _, name := range [...]string{settingAuthorization, settingRole} {
 		value, ok := want.value(name)
@@ -371,10 +367,9 @@ func appendRestore(dst []byte, have, want, unproven *settingSet) (sql []byte, wa
 		}
 		if changed(have, want, name) || name == settingRole && changed(have, want, settingAuthorization) {
 			dst = appendSetConfig(dst, setting{name, value}, &count)
-			wait = true
 		}
 	}
-	return dst, wait
+	return dst
 }
 
 func changed(have, want *settingSet, name string) bool {

@@ -183,9 +183,13 @@ func (s *Session) mayRead(v *router.Verdict, text []byte, stored string) bool {
 	switch v.Command {
 	case router.CommandBegin:
 		return v.Flags.Has(router.TxReadOnly) && !v.Flags.Has(router.TxSerializable|router.NodeLocal)
-	case router.CommandSet, router.CommandReset, router.CommandResetAll, router.CommandSetRole,
-		router.CommandResetRole, router.CommandSetSessionAuth, router.CommandResetSessionAuth:
+	case router.CommandReset, router.CommandResetAll, router.CommandResetRole, router.CommandResetSessionAuth:
 		return true
+	case router.CommandSet, router.CommandSetRole, router.CommandSetSessionAuth:
+		if text == nil {
+			text = []byte(stored)
+		}
+		return s.carries(v, text)
 	case router.CommandShow:
 		if text == nil {
 			text = []byte(stored)
@@ -196,6 +200,15 @@ func (s *Session) mayRead(v *router.Verdict, text []byte, stored string) bool {
 		}
 	}
 	return v.Kind == router.Read
+}
+
+// carries reports whether a setting can be carried to other servers: otherwise it will bind the session to its server.
+func (s *Session) carries(v *router.Verdict, text []byte) bool {
+	if v.Flags.Has(router.ValueDefault) {
+		return true
+	}
+	value, ok := v.AppendValue(nil, text, s.opts)
+	return ok && len(value) <= maxSettingValue && len(s.settings.now.want.all()) < s.cfg.MaxSettings
 }
 
 // beginTurn starts what waits while there is no server: it answers it here, or asks for a server. It reports whether
@@ -305,9 +318,17 @@ func (s *Session) letGo(how Detach, reason string, out *Actions) {
 	s.srv.settings = s.settings.now.have
 	if how == Discard {
 		s.srv.settings = nil
+		s.touched()
 	}
 	out.detach(how, reason)
 	s.leave(out)
+}
+
+// touched notes that a server connection is lost with which something may have been committed.
+func (s *Session) touched() {
+	if onPrimary(s.srv) {
+		s.consistency.Touched(s.clock)
+	}
 }
 
 // leave forgets the server connection.
@@ -316,7 +337,7 @@ func (s *Session) leave(out *Actions) {
 	s.attachment = Attachment{}
 	s.ledger.Reset()
 	s.preparing, s.group, s.inTx, s.writes, s.swallow, s.failed, s.localOnly = false, false, false, false, false, false, false
-	s.broken, s.restoreError = false, nil
+	s.broken, s.unsure, s.restoreError = false, false, nil
 	s.settings.attach(nil)
 	s.serverChunk = chunkNone
 	s.prepared.ended()
@@ -386,8 +407,8 @@ func (s *Session) mayForward(now replication.Instant, out *Actions) bool {
 	return true
 }
 
-// restore injects what makes the server's settings those of the session, at the start of a turn. It reports whether
-// the turn must wait for it.
+// restore injects what makes the server's settings those of the session, at the start of a turn, and reports whether it
+// did: the turn waits for the answer, since a refusal or a cancel would make it run under other settings.
 func (s *Session) restore(out *Actions) bool {
 	p := &s.settings.now
 	if p.want == p.have || s.inTx || s.group || s.status != wire.StatusIdle {
@@ -398,12 +419,12 @@ func (s *Session) restore(out *Actions) bool {
 		return false
 	}
 	b, at := wire.BeginQuery(out.own(Server))
-	b, wait := appendRestore(b, p.have, p.want, s.settings.unproven)
+	b = appendRestore(b, p.have, p.want)
 	out.put(Server, wire.EndQuery(b, at))
 	s.ledger.Push(wire.Owed[request]{Kind: wire.OwedQuery, Injected: true, Ref: request{bits: restores}})
 	p.have = p.want
-	s.preparing = wait
-	return wait
+	s.preparing = true
+	return true
 }
 
 // endTurn is called when everything written has been answered and no transaction is open: the server connection goes
@@ -415,7 +436,11 @@ func (s *Session) endTurn(now replication.Instant, out *Actions) {
 	case s.need.Level != router.LevelEventual && s.need.Level != router.LevelBounded: // those may go back in time
 		s.consistency.ReadFrom(s.attachment.Status, now)
 	}
-	if s.clientChunk == chunkPass || s.pins.any() || s.mode == PoolSession {
+	if s.clientChunk == chunkPass {
+		return
+	}
+	if s.pins.any() || s.mode == PoolSession {
+		s.free = true // there is no other server to ask for
 		return
 	}
 	s.since = 0
@@ -438,7 +463,7 @@ func (s *Session) failTurn(why *wire.ErrorFields, out *Actions) {
 	s.since = 0
 	s.info.Failed++
 	out.put(Client, wire.AppendErrorResponse(out.own(Client), *why))
-	if s.srv != nil && (s.ledger.Len() > 0 || s.status != wire.StatusIdle) {
+	if s.srv != nil && (s.ledger.Len() > 0 || s.group || s.status != wire.StatusIdle) {
 		if s.status != wire.StatusIdle {
 			s.status, s.ghost = wire.StatusFailed, true
 		}
