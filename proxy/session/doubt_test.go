@@ -201,3 +201,43 @@ func TestLeavingSessionPool(t *testing.T) {
 	r.send(wire.AppendEmpty(nil, 'X'))
 	r.expectTrail("discard")
 }
+
+func TestPinsOutlastWhatDoesNotEndThem(t *testing.T) {
+	tests := []struct {
+		name    string
+		queries []string
+		pinned  bool
+	}{
+		{"another cursor is closed", []string{"declare h cursor with hold for select 1",
+			"begin", "declare c cursor for select 1", "close c", "commit"}, true},
+		{"closed with all", []string{"declare h cursor with hold for select 1", "close all"}, false},
+		{"UNLISTEN rolled back", []string{"listen x", "begin", "unlisten *", "rollback"}, true},
+		{"UNLISTEN rolled back in one string", []string{"listen x", "begin; unlisten *; rollback"}, true},
+		{"UNLISTEN", []string{"listen x", "unlisten *"}, false},
+		{"DISCARD TEMP rolled back", []string{"create temp table t (a int)", "begin", "discard temp", "rollback"}, true},
+		{"DISCARD TEMP", []string{"create temp table t (a int)", "discard temp"}, false},
+		{"DISCARD ALL", []string{"listen x", "discard all"}, false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			r := newRig(t)
+			for _, sql := range test.queries {
+				r.query(sql)
+			}
+			if (r.srv != nil) != test.pinned {
+				t.Errorf("server kept: %v, want %v", r.srv != nil, test.pinned)
+			}
+		})
+	}
+	t.Run("LISTEN behind UNLISTEN", func(t *testing.T) {
+		r := newRig(t)
+		r.query("listen x")
+		r.hold = true
+		r.send(append(wire.AppendQuery(nil, "unlisten *"), wire.AppendQuery(nil, "listen y")...))
+		r.expect("both", r.scripted(tag("UNLISTEN"), ready('I'), tag("LISTEN"), ready('I')),
+			"C(UNLISTEN) Z(I) C(LISTEN) Z(I)")
+		if r.srv == nil {
+			t.Error("released while it listens")
+		}
+	})
+}

@@ -111,6 +111,9 @@ func (s *Session) commitBits(v *router.Verdict) (b bits) {
 	if v.Command == router.CommandCommit || v.Command == router.CommandRollback || v.Command == router.CommandPrepareTx {
 		b = exits
 	}
+	if s.status == wire.StatusIdle && !s.inTx && !s.unsure && v.Command != router.CommandMany {
+		b |= outside
+	}
 	switch {
 	case s.status == wire.StatusFailed && !s.unsure:
 	case s.inTx && v.Flags.Has(router.MayCommit),

@@ -4,11 +4,13 @@ import "github.com/walgate/walgate/router"
 
 // pins are the reasons for which a session keeps its server connection.
 type pins struct {
-	flags       router.Flags // those of router.Pins that hold
-	prepare     bool         // statements prepared in SQL
-	setting     bool         // a parameter whose value can't be carried
-	large       bool         // a prepared statement too large to be carried
-	holdCursors int
+	flags   router.Flags // those of router.Pins that hold
+	prepare bool         // statements prepared in SQL
+	setting bool         // a parameter whose value can't be carried
+	large   bool         // a prepared statement too large to be carried
+	// ended: they end with the turn if it commits. renewed: something that was sent since the session was last quiet may
+	// set them, so that they don't end.
+	ended, renewed router.Flags
 }
 
 // inTransaction are the pins that end with the transaction.
@@ -19,7 +21,7 @@ const forever = router.PinLoad | router.PinSeed
 
 func (p *pins) any() bool { return p.flags != 0 || p.prepare || p.setting || p.large }
 
-func (p *pins) discardAll() { *p = pins{flags: p.flags & forever} }
+func (p *pins) discardAll() { *p = pins{flags: p.flags & (forever | p.renewed)} }
 
 var pinNames = [...]struct {
 	flag router.Flags
@@ -64,23 +66,11 @@ func (s *Session) applyState(cmd router.Command, flags router.Flags) {
 		s.prepared.clear()
 		s.srv.statements.clear()
 	case router.CommandDiscardTemp:
-		s.pins.flags &^= router.PinTempTable
+		s.unpin(router.PinTempTable)
 	case router.CommandUnlistenAll:
-		s.pins.flags &^= router.PinListen
+		s.unpin(router.PinListen)
 	case router.CommandCloseAll:
-		s.pins.flags &^= router.PinHoldCursor
-		s.pins.holdCursors = 0
-	case router.CommandClose:
-		if s.pins.holdCursors > 0 {
-			s.pins.holdCursors--
-			if s.pins.holdCursors == 0 {
-				s.pins.flags &^= router.PinHoldCursor
-			}
-		}
-	case router.CommandDeclare:
-		if flags.Has(router.PinHoldCursor) {
-			s.pins.holdCursors++
-		}
+		s.unpin(router.PinHoldCursor)
 	case router.CommandDeallocateAll:
 		s.pins.prepare = false
 		s.prepared.named = nil
@@ -91,9 +81,31 @@ func (s *Session) applyState(cmd router.Command, flags router.Flags) {
 	}
 }
 
+// unpin ends a pin at the end of the turn, if the statement in hand ran outside a transaction block: inside one, what it
+// did may be rolled back.
+func (s *Session) unpin(flag router.Flags) {
+	if s.alone {
+		s.pins.ended |= flag
+	}
+}
+
+// settlePins is called at the end of a turn that left no transaction open.
+func (s *Session) settlePins() {
+	p := &s.pins
+	p.flags &^= inTransaction
+	if !s.failed {
+		p.flags &^= p.ended &^ p.renewed
+	}
+	p.ended = 0
+	if s.ledger.Len() == 0 && !s.group {
+		p.renewed = 0
+	}
+}
+
 // pin notes before a statement is sent what it may leave on the server.
 func (s *Session) pin(cmd router.Command, flags router.Flags) {
 	s.pins.flags |= flags & router.Pins
+	s.pins.renewed |= flags & router.Pins
 	if cmd == router.CommandPrepare {
 		s.pins.prepare = true
 	}

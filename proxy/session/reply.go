@@ -183,6 +183,7 @@ func (s *Session) completed(r *request, p wire.Piece, out *Actions) {
 	if r.cmd != router.CommandMany {
 		r.bits |= finished
 	}
+	s.alone = r.bits&outside != 0
 	if r.cmd == router.CommandCommit || r.cmd == router.CommandPrepareTx || r.cmd == router.CommandMany {
 		s.apply(r.cmd, r.flags, r.effect, tagOf(tag))
 	} else if r.cmd != router.CommandOther && r.cmd != router.CommandSelect {
@@ -301,7 +302,7 @@ func (s *Session) turnAnswered(status byte, out *Actions) {
 		} else {
 			s.settings.committed()
 		}
-		s.pins.flags &^= inTransaction
+		s.settlePins()
 		s.prepared.ended()
 	}
 	if s.ledger.Len() == 0 && !s.group {

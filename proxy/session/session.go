@@ -61,6 +61,7 @@ type Session struct {
 	group  bool
 	writes bool // the open group has a write outside a transaction: its Sync commits
 	failed bool // the turn in progress had an error
+	alone  bool // the statement that was completed last ran outside a transaction block
 	// ghost: the transaction died with its server; walgate plays the failed transaction. untold is the error that the
 	// client must still be told about what it lost.
 	ghost  bool
@@ -127,6 +128,7 @@ const (
 	restores                   // injected: restores settings
 	parses                     // prepares a canonical statement on the server
 	rollsBack                  // injected: the rollback for a client that has left
+	outside                    // surely runs outside a transaction block
 	finished                   // its last CommandComplete has been passed on
 )
 
