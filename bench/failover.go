@@ -87,6 +87,7 @@ type bed struct {
 	began    time.Time // of the load
 	ended    time.Time // no statement was begun after
 	injected time.Time
+	struck   time.Time  // when the fault was complete: what the old node answers that was sent later is a second writer's
 	starting chan error // carries the outcome of starting the killed node; nil: it was not
 	returned time.Time  // when the node hit was let go on; zero: never
 }
@@ -213,6 +214,7 @@ func (b *bed) faultAndHeal(ctx context.Context) (err error) {
 	}
 	b.injected = time.Now()
 	f, err := inject(ctx, b.cfg, b.api, b.node)
+	b.struck = time.Now() // the last of its processes has had its signal
 	defer func() { err = errors.Join(err, f.undo()) }()
 	if err != nil {
 		return err
