@@ -111,7 +111,7 @@ func (b *bed) judge(attempts []attempt, rows map[int64]int) {
 	for i, node := range b.demo.Nodes {
 		direct, _, _ := b.direct[i].take()
 		v := judge(direct, rows)
-		if node.Name == b.node.Name && b.cfg.Fault != FaultSwitchover && b.run.To != node.Name {
+		if node.Name == b.node.Name && b.cfg.Fault != FaultSwitchover {
 			late := lateAcks(direct, b.struck)
 			b.run.DirectLate = len(late)
 		}
