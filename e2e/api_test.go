@@ -27,7 +27,7 @@ func testPatroniPaths(t *testing.T, d *Demo) {
 			"/": onPrimary, "/primary": onPrimary, "/master": onPrimary, "/leader": onPrimary, "/read-write": onPrimary,
 			"/replica": onStandby, "/replica?lag=16MB": onStandby, "/replica?lag=" + strconv.Itoa(1<<24): onStandby, "/quorum": onStandby,
 			"/read-only": 200, "/health": 200, "/liveness": 200, "/readiness": 200, "/patroni": 200,
-			"/cluster": 200, "/history": 200, "/config": 200, "/metrics": 200, "/v1/cluster": 200, "/no-such-path": 404,
+			"/cluster": 200, "/history": 200, "/config": 200, "/metrics": 200, "/v1/cluster": 200, "/v1/sessions": 200, "/no-such-path": 404,
 		} {
 			status, body, err := call(t.Context(), http.MethodGet, n.API+path, "")
 			if err != nil || status != want {

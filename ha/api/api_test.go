@@ -137,6 +137,9 @@ func (w *world) serve(t *testing.T, cfg api.Config) *httptest.Server {
 	server, err := api.New(cfg, api.Deps{
 		Snapshots: &w.snapshots, Board: &w.board, Gate: &w.gate, Clock: func() replication.Instant { return now },
 		StoreErr: func() error { return w.storeErr }, Records: w, Local: w.local, Registry: prometheus.NewRegistry(),
+		Sessions: func() []api.Session {
+			return []api.Session{{ID: 7, User: "app", Pinned: "temporary table", Server: "node1"}}
+		},
 		Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -588,5 +591,18 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("Run = %v", err)
+	}
+}
+
+func TestSessions(t *testing.T) {
+	s := newWorld().serve(t, config("node1"))
+	response, err := http.Get(s.URL + "/v1/sessions")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	var got []api.Session
+	if err := json.NewDecoder(response.Body).Decode(&got); err != nil || len(got) != 1 || got[0].Pinned != "temporary table" {
+		t.Errorf("GET /v1/sessions: %+v, %v; want the one pinned session", got, err)
 	}
 }

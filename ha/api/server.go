@@ -65,7 +65,8 @@ type Deps struct {
 	Clock     func() replication.Instant // CLOCK_BOOTTIME
 	StoreErr  func() error               // why the newest read of the store gave nothing; nil when it did
 	Records   Records
-	Local     Local // nil in a process without a PostgreSQL of its own
+	Local     Local            // nil in a process without a PostgreSQL of its own
+	Sessions  func() []Session // of this process's proxy; nil: none are listed
 	Registry  *prometheus.Registry
 	Log       *slog.Logger
 }
@@ -158,6 +159,7 @@ func (s *Server) routes() http.Handler {
 	s.patroniRoutes(mux)
 	mux.HandleFunc("GET /v1/cluster", s.getCluster)
 	mux.HandleFunc("GET /v1/history", s.getHistory)
+	mux.HandleFunc("GET /v1/sessions", s.getSessions)
 	mux.HandleFunc("GET /v1/config", s.getSettings)
 	mux.HandleFunc("PATCH /v1/config", s.unsafe(s.patchSettings))
 	mux.HandleFunc("POST /v1/switchover", s.unsafe(s.postSwitchover))

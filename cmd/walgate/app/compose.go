@@ -150,7 +150,7 @@ func (c *common) buildAPI(ctx context.Context, local api.Local) error {
 		HandoffTimeout: h.HandoffTimeout, EndWait: h.RejoinWait, CheckParameters: CheckParameters,
 	}, api.Deps{
 		Snapshots: c.follower.Snapshots(), Board: &c.boards, Gate: c.follower.Gate(), Clock: boottime.Now, StoreErr: c.follower.Err,
-		Records: c.store, Local: local, Registry: c.registry, Log: c.log.With("part", "api"),
+		Records: c.store, Local: local, Sessions: c.sessions, Registry: c.registry, Log: c.log.With("part", "api"),
 	})
 	if err != nil {
 		return err
