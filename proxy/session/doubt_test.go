@@ -241,3 +241,16 @@ func TestPinsOutlastWhatDoesNotEndThem(t *testing.T) {
 		}
 	})
 }
+
+// A literal date means what DateStyle said when the statement was parsed: sessions that differ in it share no statement.
+func TestStatementNamesTellHowLiteralsAreRead(t *testing.T) {
+	var none *settingSet
+	text := []byte("select '01/02/2024'::date")
+	plain := canonicalName(text, nil, none)
+	if got := canonicalName(text, nil, none.with("datestyle", "ISO, DMY")); got == plain {
+		t.Errorf("another DateStyle: the same name %s", got)
+	}
+	if got := canonicalName(text, nil, none.with("work_mem", "64MB")); got != plain {
+		t.Errorf("another work_mem: %s, want %s", got, plain)
+	}
+}

@@ -292,7 +292,7 @@ func (s *Session) newStatement(name, text, types []byte) *statement {
 	}
 	st.effect = r.effect
 	if st.name != "" {
-		st.canonical = canonicalName([]byte(st.text), types)
+		st.canonical = canonicalName([]byte(st.text), types, s.settings.now.want)
 	}
 	return st
 }

@@ -107,10 +107,20 @@ func (p *prepared) running(portal []byte) *statement {
 // ended forgets the portals: the transaction is over.
 func (p *prepared) ended() { p.portal, p.portals = nil, nil }
 
-// canonicalName names a statement by what it is, so that all clients of a server share it.
-func canonicalName(text, types []byte) string {
+// parseSettings are the settings by which PostgreSQL reads the literals of a statement once and for all, when it is
+// parsed. (What search_path decides is looked up again at each execution.)
+var parseSettings = []string{"datestyle", "timezone", "intervalstyle", "standard_conforming_strings", "client_encoding"}
+
+// canonicalName names a statement by what it is, so that all clients of a server share it – all that read its literals
+// alike.
+func canonicalName(text, types []byte, settings *settingSet) string {
 	h := sha256.New()
 	h.Write(types)
+	for _, name := range parseSettings {
+		if value, ok := settings.value(name); ok {
+			h.Write([]byte(name + "=" + value + "\x00"))
+		}
+	}
 	h.Write(text)
 	var sum [sha256.Size]byte
 	h.Sum(sum[:0])
