@@ -40,6 +40,9 @@ func (c *classifier) body(mode bodyMode) (pure bool) {
 			} else {
 				pure = !isNodeLocalRelation(c.inner(c.tok)) && pure
 			}
+			pure = !c.impure() && pure
+		case TokenOperator:
+			pure = !c.lx.opts.Catalog.isImpureOperator(c.text(c.tok)) && pure
 		case TokenPunct:
 			switch c.sql[c.tok.Start] {
 			case '(':
@@ -162,18 +165,36 @@ func (c *classifier) call(name chain, mode bodyMode, distinctOn bool) bool {
 
 // classOfCall looks the called name up; only unqualified names and those of pg_catalog can be PostgreSQL's own.
 func (c *classifier) classOfCall(name chain) funcClass {
-	if name.parts > 2 || name.parts == 2 && !c.isCatalog(name.schema) {
-		return funcUnknown
+	catalog := c.lx.opts.Catalog
+	qualified := name.parts > 1
+	if name.parts == 2 && c.isCatalog(name.schema) {
+		catalog, qualified = nil, false
 	}
 	if name.last.Kind == TokenQuoted {
-		class := classOf(c.inner(name.last))
+		class := catalog.classOf(c.inner(name.last), qualified)
 		if class == funcSyntax {
 			return funcUnknown // quoted, it is no keyword
 		}
 		return class
 	}
-	return classOf(c.folded(name.last))
+	return catalog.classOf(c.folded(name.last), qualified)
 }
+
+// impure reports whether the word under the eye names something of the database that a read may not mention.
+func (c *classifier) impure() bool {
+	catalog := c.lx.opts.Catalog
+	if catalog == nil || catalog.impure == nil {
+		return false
+	}
+	if c.tok.Kind == TokenQuoted {
+		inner := c.inner(c.tok)
+		return len(inner) > maxIdentifier || inner[0] == 'U' || inner[0] == 'u' || catalog.isImpure(inner)
+	}
+	return catalog.isImpure(c.folded(c.tok))
+}
+
+// maxIdentifier is how many bytes PostgreSQL keeps of an identifier (NAMEDATALEN - 1).
+const maxIdentifier = 63
 
 func (c *classifier) isCatalog(t Token) bool {
 	if t.Kind == TokenQuoted {

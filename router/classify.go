@@ -9,6 +9,8 @@ type Options struct {
 	// UnsafeEncoding: client_encoding is one whose trailing bytes may look like ASCII (SJIS, BIG5, GBK, UHC, GB18030,
 	// JOHAB, SHIFT_JIS_2004); the text cannot be read here and is a write of which nothing is known.
 	UnsafeEncoding bool
+	// Catalog is what is known of the database; nil: nothing.
+	Catalog *Catalog
 }
 
 // Classify sorts a query string: one statement or several. It is total, does not allocate and keeps no reference to

@@ -262,7 +262,7 @@ func (c *classifier) copy() {
 		c.next()
 	} else {
 		c.accept("binary")
-		pure = c.name().Present() // a table: COPY refuses views
+		pure = c.copyTable() // COPY refuses views
 		for !c.word("from") && !c.word("to") && !c.ended() {
 			c.next()
 		}
@@ -284,6 +284,17 @@ func (c *classifier) copy() {
 	default:
 		c.plain(CommandCopyFile)
 	}
+}
+
+// copyTable reads the name of a table and reports whether a standby can read it.
+func (c *classifier) copyTable() (pure bool) {
+	for pure = true; c.tok.Kind == TokenWord || c.tok.Kind == TokenQuoted; c.next() {
+		pure = !c.impure() && pure
+		if c.next(); !c.punct('.') {
+			return pure
+		}
+	}
+	return false
 }
 
 func (c *classifier) prepare() {
