@@ -27,6 +27,7 @@ type Config struct {
 	TLS     *tls.Config        // nil: clear text
 	Token   string             // of unsafe verbs; empty: they work on a loopback listener only
 	Version string             // of walgate
+	Pprof   bool               // serves profiles of this process; Listen must be loopback then
 
 	MinTTL time.Duration // least ttl that the other times of this process allow
 	// SwitchoverMaxLag is how far, in bytes, a candidate may be behind when a switchover begins.
@@ -97,6 +98,8 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, errors.New("api: the limits of a switchover must be positive")
 	case cfg.CheckParameters == nil:
 		return nil, errors.New("api: the check of parameters must be set")
+	case cfg.Pprof && !loopbackListen(cfg.Listen):
+		return nil, errors.New("api: profiles need a loopback listener")
 	case deps.Snapshots == nil || deps.Board == nil || deps.Gate == nil || deps.Clock == nil || deps.StoreErr == nil ||
 		deps.Records == nil || deps.Registry == nil || deps.Log == nil:
 		return nil, errors.New("api: a dependency is nil")
@@ -171,6 +174,9 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST /v1/reinitialize", s.unsafe(s.localVerb("being cloned anew", Local.Reinitialize)))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.deps.Registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	mux.HandleFunc("GET /ui", serveDashboard)
+	if s.cfg.Pprof {
+		s.profiles(mux)
+	}
 	return mux
 }
 

@@ -147,7 +147,7 @@ func (c *common) buildAPI(ctx context.Context, local api.Local) error {
 	c.api, err = api.New(api.Config{
 		Cluster: c.cfg.Cluster.Name, Node: replication.NodeID(c.cfg.Node.Name), Listen: c.cfg.API.Listen, TLS: apiTLS, Token: c.token,
 		Version: Version(), MinTTL: c.cfg.MinTTL(), SwitchoverMaxLag: int64(h.HandoffMaxLag), DrainTimeout: h.DrainTimeout,
-		HandoffTimeout: h.HandoffTimeout, EndWait: h.RejoinWait, CheckParameters: CheckParameters,
+		HandoffTimeout: h.HandoffTimeout, EndWait: h.RejoinWait, CheckParameters: CheckParameters, Pprof: c.cfg.API.Pprof,
 	}, api.Deps{
 		Snapshots: c.follower.Snapshots(), Board: &c.boards, Gate: c.follower.Gate(), Clock: boottime.Now, StoreErr: c.follower.Err,
 		Records: c.store, Local: local, Sessions: c.sessions, Registry: c.registry, Log: c.log.With("part", "api"),

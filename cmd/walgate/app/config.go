@@ -180,6 +180,7 @@ type APIConfig struct {
 	Listen    string    `key:"listen" doc:"Address of the API."`
 	Advertise string    `key:"advertise" doc:"URL at which other members and tools reach it. Empty: http://node.host:PORT."`
 	TokenFile string    `key:"token_file" doc:"File with the token that unsafe verbs need (Authorization: Bearer ...). Without it they work on a loopback address only."`
+	Pprof     bool      `key:"pprof" doc:"Serve profiles of this process below /debug/pprof/ to this machine; needs a loopback listen."`
 	TLS       TLSConfig `key:"tls" doc:"HTTPS, on when cert_file is set; ca_file is not used."`
 }
 

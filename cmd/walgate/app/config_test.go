@@ -135,6 +135,7 @@ func TestValidate(t *testing.T) {
 		"listener target":     {change: func(c *app.Config) { c.Proxy.Listeners = []app.ListenerConfig{{Listen: "a:1", Target: "any"}} }, want: `proxy.listeners[0].target: "any"`},
 		"address":             {change: func(c *app.Config) { c.Proxy.Listen = "6432" }, want: `proxy.listen: "6432"; allowed: HOST:PORT`},
 		"missing file":        {change: func(c *app.Config) { c.API.TokenFile = "/no/such/file" }, want: "api.token_file: look at /no/such/file"},
+		"open profiles":       {change: func(c *app.Config) { c.API.Pprof, c.API.Listen = true, "0.0.0.0:8008" }, want: "api.pprof: profiles show"},
 		"half a certificate":  {change: func(c *app.Config) { c.API.TLS.CertFile = os.Args[0] }, want: "cert_file and key_file go together"},
 		"log level":           {change: func(c *app.Config) { c.Log.Level = "loud" }, want: `log.level: "loud"; allowed: debug`},
 	}

@@ -116,6 +116,9 @@ func (c *Config) Validate(kind Kind) error {
 	}
 	k.secret("api.token_file", c.API.TokenFile)
 	k.tls("api.tls", c.API.TLS)
+	if c.API.Pprof && !loopbackListen(c.API.Listen) {
+		k.failf("api.pprof", "profiles show this process's memory, so api.listen must be a loopback address, not %s", c.API.Listen)
+	}
 	if kind == KindNode && len(k.problems) == 0 {
 		c.validateInstance(k)
 	}
@@ -321,6 +324,11 @@ func (c *Config) AdvertiseAPI() string {
 func loopbackURL(text string) bool {
 	u, err := url.Parse(text)
 	return err == nil && loopbackHost(u.Hostname())
+}
+
+func loopbackListen(listen string) bool {
+	host, _, err := net.SplitHostPort(listen)
+	return err == nil && loopbackHost(host)
 }
 
 func loopbackHost(host string) bool {
