@@ -6,7 +6,6 @@ import (
 	"net"
 	"time"
 
-	"github.com/walgate/walgate/proxy/netdriver"
 	"github.com/walgate/walgate/proxy/session"
 	"github.com/walgate/walgate/proxy/wire"
 )
@@ -27,14 +26,14 @@ func (s *Server) accept(ctx context.Context, l net.Listener, cfg *session.Config
 			}
 			continue
 		}
-		if s.sessions.count() >= s.cfg.MaxClients {
+		id, ok := s.sessions.enter(s.goroutines)
+		if !ok {
 			s.turnAway(conn)
 			continue
 		}
-		c := s.sessions.enter(func(id uint32) *netdriver.Client { return s.driver.NewClient(conn, id, cfg) })
 		s.clients.Go(func() { // ends with the connection
-			defer s.sessions.leave(c.ID)
-			c.Run(ctx)
+			defer s.sessions.leave(id)
+			s.goroutines.Serve(ctx, conn, id, cfg)
 		})
 	}
 }

@@ -79,8 +79,8 @@ func (d *door) Admit(ctx context.Context, c *netdriver.Client, req *session.Auth
 
 // Cancel implements netdriver.Door.
 func (d *door) Cancel(processID uint32, secret []byte) {
-	if c := d.sessions.byKey(processID, secret); c != nil {
-		c.CancelRequested()
+	if on := d.sessions.byKey(processID, secret); on != nil {
+		on.CancelRequested(processID)
 	}
 }
 

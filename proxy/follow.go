@@ -24,8 +24,8 @@ func (s *Server) follow(ctx context.Context) {
 			s.broker.round(nil)
 		}
 		if newer || opened {
-			for _, c := range s.sessions.clients() {
-				c.ViewChanged()
+			for _, d := range s.drivers {
+				d.ViewChanged()
 			}
 		}
 		s.publish(newer)
@@ -45,7 +45,9 @@ func (s *Server) follow(ctx context.Context) {
 func (s *Server) apply(view replication.View) {
 	old := s.view.Load()
 	s.view.Store(&view)
-	s.driver.SetDraining(view.Handoff.Draining)
+	for _, d := range s.drivers {
+		d.SetDraining(view.Handoff.Draining)
+	}
 	homeless := s.broker.apply(view)
 	s.broker.round(homeless)
 	if old.Epoch != view.Epoch || old.Primary != view.Primary || old.Open != view.Open || old.Handoff != view.Handoff {
@@ -80,10 +82,8 @@ func (s *Server) Report() DrainReport {
 	if r.OpenTx == 0 {
 		return r
 	}
-	for _, c := range s.sessions.clients() {
-		if attached, open := c.Drain(); attached && !open {
-			r.OpenTx--
-		}
+	for _, d := range s.drivers {
+		r.OpenTx -= d.IdleOnPrimary()
 	}
 	r.OpenTx = max(r.OpenTx, 0)
 	return r

@@ -84,8 +84,10 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
 	}
 	var states [session.StateClosing + 1]int
-	for _, c := range m.server.sessions.clients() {
-		states[c.Info().State]++
+	var n session.Counts
+	for _, d := range m.server.drivers {
+		d.Sessions(func(_ uint32, _ string, info session.Info) { states[info.State]++ })
+		n = n.Plus(d.Counts())
 	}
 	for state, name := range []string{"login", "idle", "waiting", "active", "closing"} {
 		gauge(m.sessions, states[state], name)
@@ -93,12 +95,11 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	gauge(m.held, m.server.broker.heldNow())
 	counter(m.turnedAway, m.server.broker.refusedSoFar())
 	m.pools(gauge)
-	n := &m.server.driver.Counters
-	counter(m.turns, n.PrimaryTurns.Load(), "primary")
-	counter(m.turns, n.StandbyTurns.Load(), "standby")
-	counter(m.bytes, n.FromClients.Load(), "clients")
-	counter(m.bytes, n.FromServers.Load(), "servers")
-	counter(m.logins, n.LoginFailures.Load())
+	counter(m.turns, n.PrimaryTurns, "primary")
+	counter(m.turns, n.StandbyTurns, "standby")
+	counter(m.bytes, n.FromClients, "clients")
+	counter(m.bytes, n.FromServers, "servers")
+	counter(m.logins, n.LoginFailures)
 }
 
 // pools sums the pools by node and role.

@@ -3,74 +3,87 @@ package proxy
 import (
 	"crypto/subtle"
 	"sync"
-
-	"github.com/walgate/walgate/proxy/netdriver"
 )
 
-// registry is the sessions of a proxy by the process id that their clients know.
+// registry is the clients of a proxy by the process id that they know, with the driver that serves each.
 type registry struct {
+	max int
+
 	mu      sync.Mutex
 	last    uint32
-	entries map[uint32]*member
+	entries map[uint32]member
+	gone    sync.Cond // of mu: an entry was removed
 }
 
 type member struct {
-	client *netdriver.Client
-	secret []byte // nil before login
+	driver driver
+	secret string // empty before login
 }
 
-// enter makes a client with the next free id: a positive int32, as drivers expect of a process id.
-func (r *registry) enter(create func(id uint32) *netdriver.Client) *netdriver.Client {
+func newRegistry(limit int) *registry {
+	r := &registry{max: limit, entries: map[uint32]member{}}
+	r.gone.L = &r.mu
+	return r
+}
+
+// enter gives a client of the driver the next free id: a positive int32, as drivers expect of a process id. ok is false
+// when there are too many.
+func (r *registry) enter(d driver) (id uint32, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if len(r.entries) >= r.max {
+		return 0, false
+	}
 	for {
 		r.last = r.last%(1<<31-1) + 1
-		if r.entries[r.last] == nil {
+		if _, taken := r.entries[r.last]; !taken {
 			break
 		}
 	}
-	c := create(r.last)
-	r.entries[r.last] = &member{client: c}
-	return c
+	r.entries[r.last] = member{driver: d}
+	return r.last, true
 }
 
+// leave forgets a client.
 func (r *registry) leave(id uint32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.entries, id)
+	r.gone.Broadcast()
 }
 
+// admit notes the cancel key of a client that has logged in.
 func (r *registry) admit(id uint32, secret []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if m := r.entries[id]; m != nil {
-		m.secret = secret
+	if m, ok := r.entries[id]; ok {
+		m.secret = string(secret)
+		r.entries[id] = m
 	}
 }
 
-// byKey returns the client whose cancel key this is.
-func (r *registry) byKey(id uint32, secret []byte) *netdriver.Client {
+// byKey returns the driver of the client whose cancel key this is, nil if there is none.
+func (r *registry) byKey(id uint32, secret []byte) driver {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := r.entries[id]
-	if m == nil || len(m.secret) == 0 || subtle.ConstantTimeCompare(m.secret, secret) != 1 {
+	if len(m.secret) == 0 || subtle.ConstantTimeCompare([]byte(m.secret), secret) != 1 {
 		return nil
 	}
-	return m.client
-}
-
-func (r *registry) clients() []*netdriver.Client {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	all := make([]*netdriver.Client, 0, len(r.entries))
-	for _, m := range r.entries {
-		all = append(all, m.client)
-	}
-	return all
+	return m.driver
 }
 
 func (r *registry) count() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.entries)
+}
+
+// wait returns when no client is left.
+func (r *registry) wait() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for len(r.entries) > 0 {
+		r.gone.Wait()
+	}
 }

@@ -26,13 +26,14 @@ type Server struct {
 	deps Deps
 	log  *slog.Logger
 
-	view     atomic.Pointer[replication.View] // what sessions see
-	broker   *broker
-	door     *door
-	sessions *registry
-	pools    *pool.Set
-	driver   *netdriver.Driver
-	metrics  *metrics
+	view       atomic.Pointer[replication.View] // what sessions see
+	broker     *broker
+	door       *door
+	sessions   *registry
+	pools      *pool.Set
+	drivers    []driver // all there are
+	goroutines *netdriver.Driver
+	metrics    *metrics
 
 	report  replication.Feed[DrainReport]
 	changed chan struct{} // a turn on the primary ended while it is drained; never closed
@@ -61,7 +62,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, deps: deps, log: deps.Logger.With("proxy", cfg.ID),
-		sessions: &registry{entries: map[uint32]*member{}}, changed: make(chan struct{}, 1),
+		sessions: newRegistry(cfg.MaxClients), changed: make(chan struct{}, 1),
 	}
 	s.view.Store(&replication.View{})
 	s.broker = &broker{
@@ -100,17 +101,18 @@ func (s *Server) build() error {
 	if err != nil {
 		return err
 	}
-	s.driver, err = netdriver.New(netdriver.Config{
+	s.goroutines, err = netdriver.New(netdriver.Config{
 		ReadBuffer: readBuffer, HighWater: highWater, LoginTimeout: s.cfg.LoginTimeout, Linger: s.cfg.DrainLinger,
 		Now: boottime.Now,
 	}, s.broker, s.door, directory, s.log, netdriver.Hooks{Error: s.metrics.failed, Turned: s.turned})
 	if err != nil {
 		return err
 	}
+	s.drivers = append(s.drivers, s.goroutines)
 	s.pools, err = pool.New(pool.Config{
 		Max: s.cfg.PoolMax, IdleTimeout: s.cfg.PoolIdleTimeout, Lifetime: s.cfg.PoolLifetime,
 		ConnectTimeout: s.cfg.ConnectTimeout, Backoff: s.cfg.ConnectBackoff, MaxStatements: s.cfg.MaxPrepared,
-		Now: boottime.Now, Secret: s.door.secret, LoggedIn: s.door.loggedIn, Open: s.driver.Open,
+		Now: boottime.Now, Secret: s.door.secret, LoggedIn: s.door.loggedIn, Open: s.goroutines.Open,
 		Reroute: s.broker.reroute, Changed: s.turned,
 		Failed: func(key pool.Key, err error) {
 			s.metrics.unopened.WithLabelValues(string(key.Node)).Inc()
@@ -199,13 +201,13 @@ func (s *Server) shutdown(endLogins context.CancelFunc) {
 		Hint: "Connect again, to another proxy if there is one.",
 	}
 	endLogins()
-	for _, c := range s.sessions.clients() {
-		c.Shutdown(failure)
+	for _, d := range s.drivers {
+		d.Shutdown(failure)
 	}
 	done := make(chan struct{})
 	var waiter sync.WaitGroup
 	waiter.Go(func() { // ends with the last client, which Kill below guarantees
-		s.clients.Wait()
+		s.sessions.wait()
 		close(done)
 	})
 	grace := time.NewTimer(s.cfg.ShutdownGrace)
@@ -213,11 +215,12 @@ func (s *Server) shutdown(endLogins context.CancelFunc) {
 	select {
 	case <-done:
 	case <-grace.C:
-		for _, c := range s.sessions.clients() {
-			c.Kill(failure)
+		for _, d := range s.drivers {
+			d.Kill(failure)
 		}
 	}
 	waiter.Wait()
+	s.clients.Wait()
 }
 
 // SessionInfo is one row of SHOW CLIENTS.
@@ -230,8 +233,10 @@ type SessionInfo struct {
 // Sessions returns a snapshot of all sessions, ordered by ID.
 func (s *Server) Sessions() []SessionInfo {
 	var all []SessionInfo
-	for _, c := range s.sessions.clients() {
-		all = append(all, SessionInfo{ID: c.ID, Client: c.RemoteAddr(), Info: c.Info()})
+	for _, d := range s.drivers {
+		d.Sessions(func(id uint32, client string, info session.Info) {
+			all = append(all, SessionInfo{ID: id, Client: client, Info: info})
+		})
 	}
 	slices.SortFunc(all, func(a, b SessionInfo) int { return int(int64(a.ID) - int64(b.ID)) })
 	return all

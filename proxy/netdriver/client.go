@@ -12,7 +12,7 @@ import (
 	"github.com/walgate/walgate/router"
 )
 
-// Client is one client connection with its session. Its exported methods are safe for concurrent use.
+// Client is one client connection with its session. Other goroutines may call any of its methods but run.
 type Client struct {
 	ID     uint32 // what the client knows as its process id
 	Target router.Target
@@ -51,8 +51,7 @@ type grant struct {
 	server *pool.Server
 }
 
-// NewClient makes the session of an accepted connection. cfg is shared by the sessions of a listener.
-func (d *Driver) NewClient(conn net.Conn, id uint32, cfg *session.Config) *Client {
+func (d *Driver) newClient(conn net.Conn, id uint32, cfg *session.Config) *Client {
 	c := &Client{
 		ID: id, Target: cfg.Target, driver: d, conn: conn,
 		in: newInput(conn, &d.buffers, true), out: newSender(conn), session: session.New(cfg),
@@ -62,8 +61,8 @@ func (d *Driver) NewClient(conn net.Conn, id uint32, cfg *session.Config) *Clien
 	return c
 }
 
-// Run serves the connection until it ends. The end of ctx interrupts a login only; see Shutdown and Kill.
-func (c *Client) Run(ctx context.Context) {
+// run serves the connection until it ends.
+func (c *Client) run(ctx context.Context) {
 	defer c.finish()
 	if !c.login(ctx) {
 		c.linger()
@@ -73,7 +72,7 @@ func (c *Client) Run(ctx context.Context) {
 		if err := c.in.fill(); err != nil {
 			return
 		}
-		c.driver.Counters.FromClients.Add(int64(c.in.end - c.in.start))
+		c.driver.counters.fromClients.Add(int64(c.in.end - c.in.start))
 		if !c.frames() {
 			return
 		}
@@ -244,8 +243,8 @@ func (c *Client) Refused(t *pool.Ticket, failure session.Failure) {
 	c.tell(c.driver.cfg.Now(), session.Event{Kind: session.AttachFailed, Failure: failure})
 }
 
-// ViewChanged lets a session that waits or has a server look at the newest view.
-func (c *Client) ViewChanged() {
+// viewChanged lets a session that waits or has a server look at the newest view.
+func (c *Client) viewChanged() {
 	c.mu.Lock()
 	defer c.unlock()
 	if c.session.Busy() {
@@ -253,12 +252,7 @@ func (c *Client) ViewChanged() {
 	}
 }
 
-// Shutdown ends the session when it has no transaction open; failure is what the client is told.
-func (c *Client) Shutdown(failure session.Failure) { c.end(session.Shutdown, failure) }
-
-// Kill ends the session now.
-func (c *Client) Kill(failure session.Failure) { c.end(session.Kill, failure) }
-
+// end ends the session as the kind of event says; a login is given up at once.
 func (c *Client) end(kind session.EventKind, failure session.Failure) {
 	c.mu.Lock()
 	defer c.unlock()
@@ -269,8 +263,8 @@ func (c *Client) end(kind session.EventKind, failure session.Failure) {
 	c.tell(c.driver.cfg.Now(), session.Event{Kind: kind, Failure: failure})
 }
 
-// CancelRequested carries out a CancelRequest with this client's key.
-func (c *Client) CancelRequested() {
+// cancelRequested carries out a CancelRequest with this client's key.
+func (c *Client) cancelRequested() {
 	c.mu.Lock()
 	defer c.unlock()
 	if c.loggedIn {
@@ -278,15 +272,15 @@ func (c *Client) CancelRequested() {
 	}
 }
 
-// Info describes the session. The facts of its server are a copy of the pointer only: read its fixed fields.
-func (c *Client) Info() session.Info {
+// info describes the session. The facts of its server are a copy of the pointer only: read its fixed fields.
+func (c *Client) info() session.Info {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.session.Info()
 }
 
-// Drain reports whether a primary connection is attached and whether it carries an open turn or transaction.
-func (c *Client) Drain() (onPrimary, open bool) {
+// drain reports whether a primary connection is attached and whether it carries an open turn or transaction.
+func (c *Client) drain() (onPrimary, open bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.server == nil || !c.server.pool.Primary() {
@@ -294,6 +288,3 @@ func (c *Client) Drain() (onPrimary, open bool) {
 	}
 	return true, c.session.OpenOnPrimary()
 }
-
-// RemoteAddr is the client's address as text.
-func (c *Client) RemoteAddr() string { return c.conn.RemoteAddr().String() }

@@ -48,13 +48,9 @@ type Config struct {
 	Now          func() replication.Instant
 }
 
-// Counters are what a Driver has seen since it was made.
-type Counters struct {
-	FromClients   atomic.Int64 // bytes
-	FromServers   atomic.Int64 // bytes
-	PrimaryTurns  atomic.Int64 // ReadyForQuery messages from primaries
-	StandbyTurns  atomic.Int64 // and from standbys
-	LoginFailures atomic.Int64
+// counters are session.Counts as they grow.
+type counters struct {
+	fromClients, fromServers, primaryTurns, standbyTurns, loginFailures atomic.Int64
 }
 
 // Driver is what all its Clients share. It is safe for concurrent use.
@@ -68,7 +64,10 @@ type Driver struct {
 	actions  sync.Pool // of *session.Actions
 	hooks    Hooks
 	draining atomic.Bool
-	Counters Counters
+	counters counters
+
+	mu      sync.Mutex
+	clients map[uint32]*Client // by id
 }
 
 // Hooks are called from any goroutine, without locks unless stated. Both must be set.
@@ -93,7 +92,7 @@ func New(cfg Config, servers Servers, door Door, verify *auth.Directory, log *sl
 	if servers == nil || door == nil || verify == nil || log == nil || hooks.Error == nil || hooks.Turned == nil {
 		return nil, errors.New("netdriver: a dependency is nil")
 	}
-	d := &Driver{cfg: cfg, servers: servers, door: door, verify: verify, log: log, hooks: hooks}
+	d := &Driver{cfg: cfg, servers: servers, door: door, verify: verify, log: log, hooks: hooks, clients: map[uint32]*Client{}}
 	d.buffers.New = func() any {
 		buf := make([]byte, cfg.ReadBuffer)
 		return &buf

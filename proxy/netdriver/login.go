@@ -41,11 +41,11 @@ func (c *Client) login(ctx context.Context) bool {
 	}
 	outcome := c.authenticate(ctx, req)
 	if outcome == nil {
-		c.driver.Counters.LoginFailures.Add(1)
+		c.driver.counters.loginFailures.Add(1)
 		return false
 	}
 	if !outcome.OK {
-		c.driver.Counters.LoginFailures.Add(1)
+		c.driver.counters.loginFailures.Add(1)
 		c.driver.hooks.Error([]byte(outcome.Failure.SQLSTATE))
 	}
 	c.mu.Lock()

@@ -37,7 +37,7 @@ func (s *server) run() {
 		if err := s.in.fill(); err != nil {
 			break
 		}
-		s.driver.Counters.FromServers.Add(int64(s.in.end - s.in.start))
+		s.driver.counters.fromServers.Add(int64(s.in.end - s.in.start))
 		if !s.frames() {
 			break
 		}
@@ -154,9 +154,9 @@ func (s *server) count(p wire.Piece) {
 	case !p.First:
 	case p.Type == 'Z':
 		if s.pool.Primary() {
-			s.driver.Counters.PrimaryTurns.Add(1)
+			s.driver.counters.primaryTurns.Add(1)
 		} else {
-			s.driver.Counters.StandbyTurns.Add(1)
+			s.driver.counters.standbyTurns.Add(1)
 		}
 	case p.Type == 'E':
 		for fields := p.Bytes[wire.HeaderLen:]; len(fields) > 1; {
