@@ -10,10 +10,10 @@ const (
 	bodyDefinition                    // DDL and the rest: only pins matter
 )
 
-// chain is a dotted name under the eye and what stood before it.
+// chain is the dotted name read last and what stood before it.
 type chain struct {
 	context Token // the token before the first part
-	schema  Token // the first part, when there are several
+	schema  Token // the part before the last, when there are several
 	last    Token
 	parts   int
 }
@@ -23,10 +23,10 @@ type chain struct {
 // belongs to one node. Flags and pins are noted on the way.
 func (c *classifier) body(mode bodyMode) (pure bool) {
 	pure = true
-	depth, distinctOn := c.depth, false
-	c.depth = 0
+	distinctOn := false
+	c.nest, c.depth = c.depth, 0
 	var name chain
-	for ; ; c.next() {
+	for ; ; c.skim(&name) {
 		switch c.tok.Kind {
 		case TokenEnd:
 			return pure
@@ -46,18 +46,18 @@ func (c *classifier) body(mode bodyMode) (pure bool) {
 		case TokenPunct:
 			switch c.sql[c.tok.Start] {
 			case '(':
-				depth++
+				c.nest++
 				if name.parts > 0 && c.prev == name.last {
 					pure = c.call(name, mode, distinctOn) && pure
 				} else if c.prev.Kind == TokenPunct && c.sql[c.prev.Start] == '.' {
 					pure = false
 				}
 			case ')':
-				if depth--; depth < 0 && mode == bodyParenthesised {
+				if c.nest--; c.nest < 0 && mode == bodyParenthesised {
 					return pure
 				}
 			case ';':
-				if depth <= 0 {
+				if c.nest <= 0 {
 					return pure
 				}
 			}
@@ -68,11 +68,8 @@ func (c *classifier) body(mode bodyMode) (pure bool) {
 // extend adds the token to the dotted name, or begins a new one.
 func (c *classifier) extend(name chain) chain {
 	if c.prev.Kind == TokenPunct && c.sql[c.prev.Start] == '.' && name.parts > 0 {
-		if name.parts == 1 {
-			name.schema = name.last
-		}
+		name.schema, name.last = name.last, c.tok
 		name.parts++
-		name.last = c.tok
 		return name
 	}
 	return chain{context: c.prev, last: c.tok, parts: 1}
@@ -188,7 +185,7 @@ func (c *classifier) impure() bool {
 	}
 	if c.tok.Kind == TokenQuoted {
 		inner := c.inner(c.tok)
-		return len(inner) > maxIdentifier || inner[0] == 'U' || inner[0] == 'u' || catalog.isImpure(inner)
+		return len(inner) == 0 || len(inner) > maxIdentifier || inner[0] == 'U' || inner[0] == 'u' || catalog.isImpure(inner)
 	}
 	return catalog.isImpure(c.folded(c.tok))
 }

@@ -28,6 +28,8 @@ type Catalog struct {
 	functions map[string]funcClass
 	impure    map[string]struct{}
 	operators map[string]struct{}
+	// mask tells, as notable does, which words can be among impure; nil: none.
+	mask *[256]uint64
 }
 
 // NewCatalog makes a Catalog. What several lists say of one name is settled in favour of the primary, except that
@@ -52,6 +54,16 @@ func NewCatalog(f Facts) *Catalog {
 	}
 	c.impure = setOf(f.Impure)
 	c.operators = setOf(f.Operators)
+	for name := range c.impure {
+		if c.mask == nil {
+			c.mask = new([256]uint64)
+		}
+		first := name[0]
+		c.mask[first] |= 1 << min(len(name), 63)
+		if 'a' <= first && first <= 'z' {
+			c.mask[first-'a'+'A'] |= 1 << min(len(name), 63)
+		}
+	}
 	return c
 }
 
@@ -72,7 +84,9 @@ func setOf(names []string) map[string]struct{} {
 	}
 	set := make(map[string]struct{}, len(names))
 	for _, name := range names {
-		set[strings.Clone(name)] = struct{}{}
+		if name != "" {
+			set[strings.Clone(name)] = struct{}{}
+		}
 	}
 	return set
 }

@@ -42,6 +42,7 @@ func TestCatalog(t *testing.T) {
 		{"select * from remote", Read},
 		{`select * from "Remote"`, Write},
 		{`select * from U&"v\005frefill"`, Write},
+		{`select a."" from t`, Write},
 		{"select s.id from sessions as s", Write},
 		{"copy (select * from sessions) to stdout", Write},
 		{"copy sessions to stdout", Write},

@@ -21,24 +21,33 @@ func Classify(sql []byte, opts Options) Verdict {
 		return Verdict{Statements: 1, Flags: Unreadable | Opaque | MayCommit | PinState}
 	}
 	c := classifier{sql: sql, lx: NewLexer(sql, opts)}
-	hint := readHint(sql)
-	var all Verdict
+	count := int32(0)
+	var all Verdict // of the statements before the one in c.v
 	for c.next(); c.tok.Kind != TokenEnd; c.next() {
 		if c.punct(';') {
 			continue
 		}
+		if count > 0 {
+			all = merge(all, c.v)
+		}
+		count++
 		c.v = Verdict{Statements: 1}
 		c.statement()
 		if c.tok.Kind == TokenBad {
 			c.v.Kind, c.v.Flags = Write, c.v.Flags|Unreadable
 		}
-		all = merge(all, c.v)
 	}
-	if all.Statements == 0 {
-		all.Kind, all.Command = Read, CommandEmpty
+	switch count {
+	case 0:
+		c.v = Verdict{Kind: Read, Command: CommandEmpty}
+	case 1:
+	default:
+		c.v = merge(all, c.v)
 	}
-	all.Hint = hint
-	return all
+	if len(sql) > 0 && byteClass[sql[0]]&byteIdentStart == 0 { // it may begin with a comment
+		c.v.Hint = readHint(sql)
+	}
+	return c.v
 }
 
 // merge joins the verdict of one more statement.
@@ -82,7 +91,8 @@ type classifier struct {
 	lx        Lexer
 	tok, prev Token
 	v         Verdict
-	depth     int // open parentheses, counted by skip and body
+	depth     int // open parentheses before the statement's first word
+	nest      int // open parentheses of the body under the eye
 	buf       [64]byte
 }
 

@@ -285,6 +285,7 @@ func FuzzClassify(f *testing.F) {
 	f.Fuzz(func(t *testing.T, sql []byte, backslash bool) {
 		opts := Options{BackslashStrings: backslash}
 		v := Classify(sql, opts)
+		Classify(sql, Options{BackslashStrings: backslash, Catalog: shop})
 		v.AppendName(nil, sql)
 		v.AppendValue(nil, sql, opts)
 		count := int32(0)

@@ -1,0 +1,159 @@
+package router
+
+import (
+	"bytes"
+	"math"
+)
+
+// notable tells, for each first byte of a word, which lengths a body must look at (bit 63: 63 and more): bodyWord's
+// keywords. All other words only end and begin names.
+var notable = buildNotable()
+
+func buildNotable() (table [256]uint64) {
+	mark := func(first byte, lengths uint64) {
+		table[first] |= lengths
+		table[first-'a'+'A'] |= lengths
+	}
+	for _, word := range []string{"insert", "into", "update", "delete", "merge", "share", "temp", "temporary", "on"} {
+		mark(word[0], 1<<len(word))
+	}
+	mark('p', math.MaxUint64&^15) // pg_...
+	return table
+}
+
+// skim is next for bodies: it moves to the next token that may mean something to one, and takes all others – words,
+// numbers, literals, parameters, commas – at a run. It is what makes classification cheap; what it can't take is left to
+// the Lexer. name and nest are kept as body keeps them.
+func (c *classifier) skim(name *chain) {
+	sql, pos := c.sql, c.lx.pos
+	prev, tok := c.prev, c.tok
+	catalog := c.lx.opts.Catalog
+	for pos < len(sql) {
+		b, start := sql[pos], pos
+		class := byteClass[b]
+		kind := TokenPunct
+		switch {
+		case class&byteSpace != 0:
+			pos++
+			continue
+		case class&byteIdentStart != 0:
+			for pos++; pos < len(sql) && wordByte[sql[pos]]; pos++ {
+			}
+			quick := pos-start > 1 && pos-start < 63 && notable[b]>>uint(pos-start)&1 == 0 && catalog == nil
+			if !quick && !c.plainWord(start, pos, tok, catalog) {
+				pos = start
+				goto lexer
+			}
+			if tok.Kind == TokenPunct && sql[tok.Start] == '.' && name.parts > 0 {
+				name.schema = name.last
+				name.parts++
+			} else {
+				name.context, name.parts = tok, 1
+			}
+			kind, name.last = TokenWord, Token{Kind: TokenWord, Start: int32(start), End: int32(pos)}
+		case b == ',' || b == '[' || b == ']' || b == ':':
+			pos++
+		case b == '.' || b == '$':
+			digit := pos+1 < len(sql) && byteClass[sql[pos+1]]&byteDigit != 0
+			if digit != (b == '$') {
+				goto lexer // .5, $tag$
+			}
+			if pos++; b == '$' {
+				kind, pos = TokenParam, skipDigits(sql, pos)
+			}
+		case class&byteDigit != 0:
+			pos = skipDigits(sql, pos)
+			if pos < len(sql) && (sql[pos] == '.' || sql[pos]|0x20 == 'e') {
+				pos = start
+				goto lexer
+			}
+			kind = TokenNumber
+		case b == '\'':
+			if pos = c.plainString(pos); pos < 0 {
+				pos = start
+				goto lexer
+			}
+			kind = TokenString
+		case class&byteOperator != 0 && (catalog == nil || catalog.operators == nil):
+			if pos++; pos < len(sql) && byteClass[sql[pos]]&byteOperator != 0 {
+				pos = start // longer ones, and comments
+				goto lexer
+			}
+			kind = TokenOperator
+		case b == '(' && tok.Kind != TokenWord && tok.Kind != TokenQuoted && (tok.Kind != TokenPunct || sql[tok.Start] != '.'):
+			c.nest++
+			pos++
+		case b == ')' && c.nest > 1:
+			c.nest--
+			pos++
+		default:
+			goto lexer
+		}
+		prev, tok = tok, Token{Kind: kind, Start: int32(start), End: int32(pos)}
+	}
+lexer:
+	c.prev, c.tok, c.lx.pos = prev, tok, pos
+	c.next()
+}
+
+// plainWord reports whether the word sql[start:end] behind the token before means nothing to a body.
+func (c *classifier) plainWord(start, end int, before Token, catalog *Catalog) bool {
+	sql := c.sql
+	first, length := sql[start], uint(min(end-start, 63))
+	if length == 1 && end < len(sql) && (sql[end] == '\'' || sql[end] == '&') {
+		return false // E'...'
+	}
+	if catalog != nil && catalog.mask != nil && catalog.mask[first]>>length&1 != 0 {
+		return false
+	}
+	switch {
+	case notable[first]>>length&1 == 0:
+		return true
+	case length == 2:
+		return before.End-before.Start != int32(len("distinct"))
+	case first|0x20 == 'p':
+		return sql[start+1]|0x20 != 'g' || sql[start+2] != '_'
+	}
+	return false
+}
+
+// plainString returns the end of the string literal that begins at pos; -1 if it is not a plain one.
+func (c *classifier) plainString(pos int) (end int) {
+	if c.lx.opts.BackslashStrings {
+		return -1
+	}
+	n := bytes.IndexByte(c.sql[pos+1:], '\'')
+	if n < 0 {
+		return -1
+	}
+	end = pos + n + 2
+	if bytes.IndexByte(c.sql[pos:end], 0) >= 0 {
+		return -1
+	}
+	for i := end; i < len(c.sql); i++ {
+		switch b := c.sql[i]; {
+		case b == '\'' && i == end, b == '\n', b == '\r': // doubled, or it may go on on the next line
+			return -1
+		case byteClass[b]&byteSpace == 0:
+			return end
+		}
+	}
+	return end
+}
+
+func skipDigits(sql []byte, pos int) int {
+	for pos < len(sql) && byteClass[sql[pos]]&byteDigit != 0 {
+		pos++
+	}
+	return pos
+}
+
+// wordByte holds what may follow in an unquoted identifier.
+var wordByte = buildWordBytes()
+
+func buildWordBytes() (table [256]bool) {
+	for b, class := range byteClass {
+		table[b] = class&byteIdent != 0 || b == '$'
+	}
+	return table
+}
