@@ -72,7 +72,7 @@ func (c *Client) run(ctx context.Context) {
 		if err := c.in.fill(); err != nil {
 			return
 		}
-		c.driver.counters.fromClients.Add(int64(c.in.end - c.in.start))
+		c.driver.counters.fromClients.Add(int64(c.in.n))
 		if !c.frames() {
 			return
 		}

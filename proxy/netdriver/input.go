@@ -21,7 +21,7 @@ type input struct {
 	end     int
 	cutter  wire.Cutter
 	ready   func(fd uintptr) bool // method value of tryRead, made once
-	n       int
+	n       int                   // bytes that the last fill read
 	err     error
 }
 
@@ -55,9 +55,10 @@ func (in *input) fill() error {
 	}
 	if in.raw == nil {
 		in.hold()
-		n, err := in.conn.Read((*in.buf)[in.end:])
-		in.end += n
-		if n > 0 {
+		var err error
+		in.n, err = in.conn.Read((*in.buf)[in.end:])
+		in.end += in.n
+		if in.n > 0 {
 			return nil
 		}
 		return err

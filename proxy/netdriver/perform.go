@@ -14,7 +14,9 @@ func (c *Client) settle(now replication.Instant) {
 	c.acting()
 	for {
 		if c.server != nil {
-			c.send(c.server.out, c.actions.Output(session.Server), session.Server)
+			out := c.actions.Output(session.Server)
+			c.server.pool.Facts.Meter.Sent(len(out))
+			c.send(c.server.out, out, session.Server)
 		}
 		c.send(c.out, c.actions.Output(session.Client), session.Client)
 		more := false

@@ -37,7 +37,8 @@ func (s *server) run() {
 		if err := s.in.fill(); err != nil {
 			break
 		}
-		s.driver.counters.fromServers.Add(int64(s.in.end - s.in.start))
+		s.driver.counters.fromServers.Add(int64(s.in.n))
+		s.pool.Facts.Meter.Received(s.in.n)
 		if !s.frames() {
 			break
 		}

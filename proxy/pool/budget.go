@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/walgate/walgate/proxy/session"
 	"github.com/walgate/walgate/replication"
 )
 
@@ -20,6 +21,7 @@ type Budget struct {
 	role  replication.Role
 	epoch replication.Epoch // primaries: what their servers are stamped with
 	load  *atomic.Int32     // of the node: servers in use
+	meter *session.Meter    // of all budgets with this key and role
 	ctx   context.Context   // ends when the budget is closed: for its own goroutines
 	stop  context.CancelCauseFunc
 

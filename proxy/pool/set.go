@@ -50,6 +50,7 @@ type Set struct {
 	budgets map[Key]*Budget
 	standby map[Key]*Budget
 	loads   map[replication.NodeID]*atomic.Int32
+	meters  map[meterKey]*session.Meter // of all budgets that ever were: counters outlive epochs
 	ended   bool
 }
 
@@ -66,7 +67,7 @@ func New(cfg Config, log *slog.Logger) (*Set, error) {
 	}
 	return &Set{
 		cfg: cfg, log: log, budgets: map[Key]*Budget{}, standby: map[Key]*Budget{},
-		loads: map[replication.NodeID]*atomic.Int32{},
+		loads: map[replication.NodeID]*atomic.Int32{}, meters: map[meterKey]*session.Meter{},
 	}, nil
 }
 
@@ -143,7 +144,7 @@ func (s *Set) budget(key Key, role replication.Role, epoch replication.Epoch) *B
 	}
 	b := &Budget{
 		set: s, key: key, at: Address{member.Host, member.Port}, role: role, load: s.loadOf(key.Node),
-		all: map[*Server]struct{}{}, held: role == replication.RolePrimary && !s.view.Writable(),
+		meter: s.meter(meterKey{key, role}), all: map[*Server]struct{}{}, held: role == replication.RolePrimary && !s.view.Writable(),
 	}
 	if role == replication.RolePrimary {
 		b.epoch = epoch
@@ -161,6 +162,49 @@ func (s *Set) loadOf(node replication.NodeID) *atomic.Int32 {
 		s.loads[node] = load
 	}
 	return load
+}
+
+// meterKey names a Meter.
+type meterKey struct {
+	Key
+	role replication.Role
+}
+
+// maxMeters bounds the Meters; the budgets beyond share one without names.
+const maxMeters = 10000
+
+// meter returns the meter of all budgets with this key and role. Called with mu held.
+func (s *Set) meter(key meterKey) *session.Meter {
+	if m := s.meters[key]; m != nil {
+		return m
+	}
+	if len(s.meters) >= maxMeters {
+		key = meterKey{}
+		if m := s.meters[key]; m != nil {
+			return m
+		}
+	}
+	m := new(session.Meter)
+	s.meters[key] = m
+	return m
+}
+
+// Metered is a Meter with what it belongs to: nothing, if it is shared by all for which there was no room.
+type Metered struct {
+	Key
+	Role replication.Role
+	*session.Meter
+}
+
+// Meters returns all meters in no particular order.
+func (s *Set) Meters() []Metered {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]Metered, 0, len(s.meters))
+	for key, m := range s.meters {
+		all = append(all, Metered{key.Key, key.role, m})
+	}
+	return all
 }
 
 // Load returns the counter of servers in use on the node.
@@ -217,7 +261,10 @@ func (s *Set) moved(b *Budget) bool {
 func (s *Set) Release(server *Server) *Ticket { return server.budget.giveBack(server, true, s.now()) }
 
 // Discard gives a server back to be closed.
-func (s *Set) Discard(server *Server) { server.budget.giveBack(server, false, s.now()) }
+func (s *Set) Discard(server *Server) {
+	server.budget.meter.Discards.Add(1)
+	server.budget.giveBack(server, false, s.now())
+}
 
 // Deliver tells a ticket's holder that it has the server. It must be called without locks.
 func (s *Set) Deliver(t *Ticket, server *Server) { s.deliver(t, server) }
@@ -241,6 +288,7 @@ func (s *Set) Cancel(server *Server) {
 	if busy {
 		return
 	}
+	b.meter.Cancels.Add(1)
 	s.tasks.Go(func() { // ends with the connect timeout at the latest
 		ctx, cancel := context.WithTimeout(b.ctx, s.cfg.ConnectTimeout)
 		defer cancel()
@@ -297,7 +345,7 @@ func (s *Set) open(b *Budget) (*Server, error) {
 		return nil, err
 	}
 	facts := session.NewServerFacts(s.nextID.Add(1), b.key.Node, b.role, b.epoch, l.parameters, s.cfg.MaxStatements)
-	facts.ProcessID, facts.Secret = l.processID, l.secret
+	facts.ProcessID, facts.Secret, facts.Meter = l.processID, l.secret, b.meter
 	s.cfg.LoggedIn(b.key, l.parameters)
 	return &Server{Facts: facts, Conn: l.conn, Address: b.at, budget: b, born: s.now(), state: serverGone}, nil
 }

@@ -212,6 +212,7 @@ type Config struct {
 	MaxHeldReply int           // bytes of a standby's reply withheld for a retry on the primary (16 KB)
 	MaxSettings  int           // remembered parameters per session (100)
 	MaxPrepared  int           // prepared statements per session (10000)
+	Failures     *Codes        // counts the errors that sessions raise themselves; nil: nobody wants to know
 	// IdleInTransaction etc. are PostgreSQL's own settings and not repeated here.
 }
 

@@ -75,6 +75,7 @@ func (s *Session) serverFatal(now replication.Instant, t wire.Trouble, p wire.Pi
 	case gone:
 		s.serverGone(now, nil, out)
 	default: // a limit of the server's own, like idle_in_transaction_session_timeout: the client is told as it is
+		s.srv.Meter.failed(t.Code)
 		s.flushHeld(out)
 		s.pass(p.Bytes, out)
 		s.leave(out)
@@ -234,6 +235,6 @@ func (s *Session) failOne(inTurn bits, silent bool, told *bool, cause *wire.Erro
 		*told = true
 	}
 	if !silent {
-		out.put(Client, wire.AppendErrorResponse(out.own(Client), *why))
+		s.say(why, out)
 	}
 }

@@ -14,6 +14,8 @@ type ServerFacts struct {
 	// ProcessID and Secret are the BackendKeyData of the server, for CancelRequests.
 	ProcessID uint32
 	Secret    []byte
+	// Meter counts what sessions do here; nil: nobody wants to know.
+	Meter *Meter
 
 	reported   []Parameter // ParameterStatus values as last seen, sorted by name
 	settings   *settingSet // what sessions have set here, relative to a fresh login

@@ -86,7 +86,7 @@ func (s *Session) playError(out *Actions) {
 	}
 	s.status = wire.StatusFailed
 	s.skip = true
-	out.put(Client, wire.AppendErrorResponse(out.own(Client), *why))
+	s.say(why, out)
 }
 
 // playEnd ends the lost transaction. A COMMIT that comes before the client knows of the loss is an error.

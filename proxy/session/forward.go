@@ -63,6 +63,7 @@ func (s *Session) push1(kind wire.Kind, r request, out *Actions) {
 	if s.ledger.Len() == 0 && s.status == wire.StatusIdle {
 		s.failed = false
 	}
+	s.watch.start(s.clock)
 	s.ledger.Push(wire.Owed[request]{Kind: kind, Ref: r})
 	if s.ledger.Len() >= maxOwed && s.stopped[Client]&stopLedger == 0 {
 		out.put(Server, wire.AppendEmpty(out.own(Server), 'H'))
@@ -211,6 +212,7 @@ func (s *Session) ensure(st *statement, out *Actions) bool {
 	} else {
 		s.remember(st, out)
 	}
+	s.srv.Meter.serverParse()
 	out.put(Server, wire.AppendParse(out.own(Server), st.canonical, st.text, []byte(st.types)))
 	s.inject(wire.OwedParse, request{stmt: st, bits: parses})
 	return true
@@ -234,6 +236,7 @@ func (s *Session) closeOnServer(name string, out *Actions) {
 
 func (s *Session) forwardParse(p wire.Piece, body []byte, out *Actions) {
 	s.group = true
+	s.srv.Meter.clientParse()
 	if !p.Last {
 		s.forwardLargeParse(p, body, out)
 		return
@@ -254,6 +257,7 @@ func (s *Session) forwardParse(p wire.Piece, body []byte, out *Actions) {
 	r := request{stmt: st, prev: prev, bits: parses}
 	if st.canonical == "" {
 		s.prepared.unnamedHere = true
+		s.srv.Meter.serverParse()
 		s.push1(wire.OwedParse, r, out)
 		s.write(s.unnamedParse(st, p), out)
 		return
@@ -264,6 +268,7 @@ func (s *Session) forwardParse(p wire.Piece, body []byte, out *Actions) {
 		return
 	}
 	s.remember(st, out)
+	s.srv.Meter.serverParse()
 	s.push1(wire.OwedParse, r, out)
 	out.put(Server, wire.AppendParse(out.own(Server), st.canonical, st.text, []byte(st.types)))
 }
@@ -330,6 +335,7 @@ const maxName = 4096
 
 func (s *Session) forwardBind(p wire.Piece, body []byte, out *Actions) {
 	s.group = true
+	s.srv.Meter.bound()
 	portal, name, rest, err := wire.ParseBind(body)
 	if err != nil {
 		s.push1(wire.OwedBind, request{}, out)

@@ -211,7 +211,7 @@ func tagOf(tag []byte) string {
 func (s *Session) tellLocalOnly(out *Actions) {
 	s.localOnly = false
 	s.info.Failed++
-	out.put(Client, wire.AppendErrorResponse(out.own(Client), *errLocalOnly))
+	s.say(errLocalOnly, out)
 }
 
 func (s *Session) deallocated(e *effect) {
@@ -272,10 +272,12 @@ func (s *Session) serverReady(now replication.Instant, p wire.Piece, out *Action
 	if s.retry.primary {
 		s.retry.count++
 		s.info.Retried++
+		s.srv.Meter.retried()
 		s.sent = 0
 		s.letGo(Release, "", out)
 		return // advance asks for the primary
 	}
+	s.srv.Meter.answered(&s.watch, now, status == wire.StatusIdle, s.ledger.Len() > 0)
 	s.turnAnswered(status, out)
 	if s.localOnly {
 		s.tellLocalOnly(out)
@@ -397,6 +399,7 @@ func (s *Session) serverError(now replication.Instant, p wire.Piece, out *Action
 	o := s.ledger.Head()
 	if o == nil {
 		if s.phase == phaseReady {
+			s.srv.Meter.failed(t.Code)
 			s.show(p, out, false)
 		}
 		return
@@ -415,6 +418,7 @@ func (s *Session) serverError(now replication.Instant, p wire.Piece, out *Action
 	default:
 		s.retry.possible = false
 		s.flushHeld(out)
+		s.srv.Meter.failed(t.Code)
 		s.showError(&o.Ref, t, p, out)
 	}
 	s.forgetStatement(&o.Ref, t)

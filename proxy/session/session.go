@@ -79,6 +79,7 @@ type Session struct {
 	waiting   bool
 	preparing bool
 	since     replication.Instant
+	watch     stopwatch
 
 	clientChunk disposition
 	serverChunk disposition
@@ -315,7 +316,7 @@ func (s *Session) cancelRequested(out *Actions) {
 // end tells the client goodbye (nil: nothing) and ends the session.
 func (s *Session) end(last *wire.ErrorFields, out *Actions) {
 	if last != nil {
-		out.put(Client, wire.AppendErrorResponse(out.own(Client), *last))
+		s.say(last, out)
 	}
 	if s.waiting {
 		s.waiting = false
@@ -327,6 +328,12 @@ func (s *Session) end(last *wire.ErrorFields, out *Actions) {
 	s.drop(out)
 	s.phase = phaseClosed
 	out.close()
+}
+
+// say tells the client an error of walgate's own.
+func (s *Session) say(why *wire.ErrorFields, out *Actions) {
+	s.cfg.Failures.Add([]byte(why.Code))
+	out.put(Client, wire.AppendErrorResponse(out.own(Client), *why))
 }
 
 // drop forgets what was collected.

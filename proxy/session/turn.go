@@ -286,6 +286,7 @@ func (s *Session) attached(now replication.Instant, a Attachment, out *Actions) 
 	}
 	s.waiting = false
 	s.srv, s.attachment = a.Server, a
+	a.Server.Meter.waited(now.Sub(s.since))
 	if a.Consistency != nil {
 		s.consistency = *a.Consistency
 		s.attachment.Consistency = nil // it is the driver's
@@ -338,6 +339,7 @@ func (s *Session) leave(out *Actions) {
 	s.ledger.Reset()
 	s.preparing, s.group, s.inTx, s.writes, s.swallow, s.failed, s.localOnly = false, false, false, false, false, false, false
 	s.broken, s.unsure, s.restoreError = false, false, nil
+	s.watch = stopwatch{}
 	s.settings.attach(nil)
 	s.serverChunk = chunkNone
 	s.prepared.ended()
@@ -462,7 +464,7 @@ func (s *Session) failTurn(why *wire.ErrorFields, out *Actions) {
 	}
 	s.since = 0
 	s.info.Failed++
-	out.put(Client, wire.AppendErrorResponse(out.own(Client), *why))
+	s.say(why, out)
 	if s.srv != nil && (s.ledger.Len() > 0 || s.group || s.status != wire.StatusIdle) {
 		if s.status != wire.StatusIdle {
 			s.status, s.ghost = wire.StatusFailed, true
