@@ -9,7 +9,7 @@ import (
 	"sync"
 
 	"github.com/walgate/walgate/proxy/auth"
-	"github.com/walgate/walgate/proxy/netdriver"
+	"github.com/walgate/walgate/proxy/login"
 	"github.com/walgate/walgate/proxy/pool"
 	"github.com/walgate/walgate/proxy/session"
 	"github.com/walgate/walgate/proxy/wire"
@@ -19,12 +19,13 @@ import (
 // internalPrefix begins the names of walgate's own roles.
 const internalPrefix = "walgate_"
 
-// login names a database and a user.
-type login struct{ database, user string }
+// place names a database and a user.
+type place struct{ database, user string }
 
 // door lets clients in: it knows the keys that their proofs revealed and what servers report at login. It implements
-// netdriver.Door.
+// netdriver.Door and login.Host.
 type door struct {
+	checker  *login.Checker
 	broker   *broker
 	sessions *registry
 	modes    []PoolMode
@@ -33,11 +34,16 @@ type door struct {
 
 	mu         sync.Mutex
 	keys       map[string]auth.Keys
-	parameters map[login][]session.Parameter
+	parameters map[place][]session.Parameter
 }
 
-// Check implements netdriver.Door.
-func (d *door) Check(req *session.AuthRequest) *session.Failure {
+// Login implements netdriver.Door.
+func (d *door) Login(id uint32, peer login.Peer, req *session.AuthRequest) (*login.Conversation, login.Step) {
+	return d.checker.Begin(id, peer, req)
+}
+
+// Refuse implements login.Host.
+func (d *door) Refuse(req *session.AuthRequest) *session.Failure {
 	switch {
 	case strings.HasPrefix(req.User, internalPrefix) && !d.internal:
 		return &session.Failure{
@@ -53,27 +59,21 @@ func (d *door) Check(req *session.AuthRequest) *session.Failure {
 	return nil
 }
 
-// Admit implements netdriver.Door.
-func (d *door) Admit(ctx context.Context, c *netdriver.Client, req *session.AuthRequest, keys auth.Keys) *session.AuthOutcome {
-	d.remember(req.User, keys)
-	l := login{req.Database, req.User}
-	parameters, cached := d.cached(l)
-	if !cached {
-		if failure := d.visit(ctx, l, c.Target); failure != nil {
-			return &session.AuthOutcome{Failure: *failure}
-		}
-		if parameters, cached = d.cached(l); !cached {
-			return &session.AuthOutcome{Failure: *unavailable("the server's parameters are not known")}
-		}
+// Admit implements login.Host.
+func (d *door) Admit(id uint32, req *session.AuthRequest) *session.AuthOutcome {
+	at := place{req.Database, req.User}
+	parameters, ok := d.cached(at)
+	if !ok {
+		return nil
 	}
 	secret := make([]byte, 4)
 	if req.Protocol >= wire.Protocol32 {
 		secret = make([]byte, 32)
 	}
 	rand.Read(secret) // never fails
-	d.sessions.admit(c.ID, secret)
+	d.sessions.admit(id, secret)
 	return &session.AuthOutcome{
-		OK: true, Parameters: parameters, ProcessID: c.ID, Secret: secret, PoolMode: d.mode(l),
+		OK: true, Parameters: parameters, ProcessID: id, Secret: secret, PoolMode: d.mode(at),
 	}
 }
 
@@ -91,15 +91,15 @@ func unavailable(detail string) *session.Failure {
 	}
 }
 
-// visit borrows a server for a moment, so that PostgreSQL itself says whether this login is possible, and its
-// parameters become known.
-func (d *door) visit(ctx context.Context, l login, target router.Target) *session.Failure {
+// Visit implements login.Host: it borrows a server for a moment, so that PostgreSQL itself says whether this login is
+// possible, and its parameters become known.
+func (d *door) Visit(ctx context.Context, peer *login.Peer, req *session.AuthRequest) *session.Failure {
 	now := d.broker.now()
 	v := &visitor{door: d, result: make(chan *session.Failure, 1)}
-	t := &pool.Ticket{Database: l.database, User: l.user, Waiter: v, Need: session.Need{
+	t := &pool.Ticket{Database: req.Database, User: req.User, Waiter: v, Need: session.Need{
 		Kind: router.Write, Target: router.TargetPrimary, Arrival: now, Ticket: now,
 	}}
-	if target == router.TargetReplica {
+	if peer.Target == router.TargetReplica {
 		t.Need.Kind, t.Need.Target, t.Need.Level = router.Read, router.TargetReplica, router.LevelEventual
 	}
 	server, failure := d.broker.Request(t)
@@ -138,10 +138,10 @@ func (v *visitor) Granted(_ *pool.Ticket, server *pool.Server) {
 // Refused implements pool.Waiter.
 func (v *visitor) Refused(_ *pool.Ticket, failure session.Failure) { v.result <- &failure }
 
-func (d *door) cached(l login) ([]session.Parameter, bool) {
+func (d *door) cached(at place) ([]session.Parameter, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	parameters, ok := d.parameters[l]
+	parameters, ok := d.parameters[at]
 	return parameters, ok
 }
 
@@ -150,7 +150,7 @@ func (d *door) loggedIn(key pool.Key, parameters []session.Parameter) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	makeRoom(d.parameters, d.max)
-	d.parameters[login{key.Database, key.User}] = parameters
+	d.parameters[place{key.Database, key.User}] = parameters
 }
 
 // refused forgets a login that PostgreSQL itself refuses.
@@ -159,11 +159,12 @@ func (d *door) refused(key pool.Key, err error) {
 	if errors.As(err, &refusal) && refusal.Lasting() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		delete(d.parameters, login{key.Database, key.User})
+		delete(d.parameters, place{key.Database, key.User})
 	}
 }
 
-func (d *door) remember(user string, keys auth.Keys) {
+// Proved implements login.Host.
+func (d *door) Proved(user string, keys auth.Keys) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	makeRoom(d.keys, d.max)
@@ -178,9 +179,9 @@ func (d *door) secret(user string) auth.Secret {
 	return auth.Secret{Keys: keys, HasKeys: ok}
 }
 
-func (d *door) mode(l login) session.PoolMode {
+func (d *door) mode(at place) session.PoolMode {
 	for _, m := range d.modes {
-		if (m.Database == "" || m.Database == l.database) && (m.User == "" || m.User == l.user) {
+		if (m.Database == "" || m.Database == at.database) && (m.User == "" || m.User == at.user) {
 			return m.Mode
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/walgate/walgate/proxy/auth"
+	"github.com/walgate/walgate/proxy/login"
 	"github.com/walgate/walgate/proxy/netdriver"
 	"github.com/walgate/walgate/proxy/pool"
 	"github.com/walgate/walgate/proxy/session"
@@ -78,7 +79,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.broker.board.Store(&replication.StatusBoard{})
 	s.door = &door{
 		broker: s.broker, sessions: s.sessions, modes: cfg.PoolModes, internal: cfg.AllowInternal, max: cfg.MaxVerifiers,
-		keys: map[string]auth.Keys{}, parameters: map[login][]session.Parameter{},
+		keys: map[string]auth.Keys{}, parameters: map[place][]session.Parameter{},
 	}
 	s.metrics = newMetrics(s)
 	if err := s.build(); err != nil {
@@ -101,10 +102,13 @@ func (s *Server) build() error {
 	if err != nil {
 		return err
 	}
+	if s.door.checker, err = login.NewChecker(s.door, directory); err != nil {
+		return err
+	}
 	s.goroutines, err = netdriver.New(netdriver.Config{
 		ReadBuffer: readBuffer, HighWater: highWater, LoginTimeout: s.cfg.LoginTimeout, Linger: s.cfg.DrainLinger,
 		Now: boottime.Now,
-	}, s.broker, s.door, directory, s.log, netdriver.Hooks{Error: s.metrics.failed, Turned: s.turned})
+	}, s.broker, s.door, s.log, netdriver.Hooks{Error: s.metrics.failed, Turned: s.turned})
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ type Config struct {
 	Refresh       time.Duration // a cached verifier older than this is asked for again before it is used
 	LookupTimeout time.Duration // one question to the cluster
 	MaxEntries    int           // cached roles, unknown ones included
-	MaxConcurrent int           // exchanges and questions at work at the same time
+	MaxConcurrent int           // questions at work at the same time
 	MockSecret    []byte        // at least 16 random bytes: makes the salts of unknown roles, equal on all proxies if shared
 	Iterations    int           // shown for unknown roles; PostgreSQL's scram_iterations (4096)
 }
@@ -72,6 +72,15 @@ func NewDirectory(cfg Config, lookup Lookup, clock Clock) (*Directory, error) {
 	}, nil
 }
 
+// Ready is Begin for a role whose verifier is cached and fresh; ok is false when it must be asked for.
+func (d *Directory) Ready(user string) (exchange *Exchange, ok bool) {
+	e, _, fresh := d.cached(user)
+	if !fresh {
+		return nil, false
+	}
+	return d.exchange(user, e), true
+}
+
 // Begin starts the exchange of a login. Unknown roles, and roles without a SCRAM verifier, get one that runs alike and
 // denies. The error is ErrUnavailable or the context's cause.
 func (d *Directory) Begin(ctx context.Context, user string) (*Exchange, error) {
@@ -79,19 +88,19 @@ func (d *Directory) Begin(ctx context.Context, user string) (*Exchange, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !e.known {
-		return newExchange(d.mock(user), false), nil
-	}
-	return newExchange(e.verifier, true), nil
+	return d.exchange(user, e), nil
 }
 
-// Final runs the exchange's last step while holding one of the slots for concurrent work. A denied proof makes the next
-// login ask the cluster again, as the password may have changed.
-func (d *Directory) Final(ctx context.Context, user string, exchange *Exchange, message []byte) ([]byte, Keys, error) {
-	if err := d.slots.Acquire(ctx, 1); err != nil {
-		return nil, Keys{}, fmt.Errorf("wait for a login slot: %w", context.Cause(ctx))
+func (d *Directory) exchange(user string, e entry) *Exchange {
+	if !e.known {
+		return newExchange(d.mock(user), false)
 	}
-	defer d.slots.Release(1)
+	return newExchange(e.verifier, true)
+}
+
+// Final runs the exchange's last step: a few hashes, no key derivation. A denied proof makes the next login ask the
+// cluster again, as the password may have changed.
+func (d *Directory) Final(user string, exchange *Exchange, message []byte) ([]byte, Keys, error) {
 	final, keys, err := exchange.Final(message)
 	if errors.Is(err, ErrDenied) {
 		d.Expire(user)
@@ -111,10 +120,8 @@ func (d *Directory) Expire(user string) {
 
 // find returns the role's entry: fresh from the cache, else asked for, else old from the cache.
 func (d *Directory) find(ctx context.Context, user string) (entry, error) {
-	d.mu.Lock()
-	e, cached := d.entries[user]
-	d.mu.Unlock()
-	if cached && e.at != 0 && d.clock().Sub(e.at) < d.cfg.Refresh {
+	e, cached, fresh := d.cached(user)
+	if fresh {
 		return e, nil
 	}
 	answer := d.flight.DoChan(user, func() (any, error) { return d.ask(context.WithoutCancel(ctx), user) })
@@ -133,6 +140,14 @@ func (d *Directory) find(ctx context.Context, user string) (entry, error) {
 		}
 		return entry{}, fmt.Errorf("look up verifier: %w", context.Cause(ctx))
 	}
+}
+
+// cached returns what is known of the role, and whether it need not be asked for again.
+func (d *Directory) cached(user string) (e entry, known, fresh bool) {
+	d.mu.Lock()
+	e, known = d.entries[user]
+	d.mu.Unlock()
+	return e, known, known && e.at != 0 && d.clock().Sub(e.at) < d.cfg.Refresh
 }
 
 // ask looks the role up and caches the answer. Its own timeout ends it, as several logins may share it.

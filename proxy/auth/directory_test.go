@@ -106,7 +106,7 @@ func TestDirectoryDenied(t *testing.T) {
 			t.Fatal(err)
 		}
 		e.known = false
-		if _, _, err := d.Final(t.Context(), "user", e, []byte(rfcClientFinal)); !errors.Is(err, ErrDenied) {
+		if _, _, err := d.Final("user", e, []byte(rfcClientFinal)); !errors.Is(err, ErrDenied) {
 			t.Fatalf("Final: %v, want ErrDenied", err)
 		}
 		done := make(chan error, 10)

@@ -1,14 +1,13 @@
 package netdriver
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/walgate/walgate/proxy/auth"
+	"github.com/walgate/walgate/proxy/login"
 	"github.com/walgate/walgate/proxy/pool"
 	"github.com/walgate/walgate/proxy/session"
 	"github.com/walgate/walgate/proxy/wire"
@@ -29,12 +28,10 @@ type Servers interface {
 	Cancel(server *pool.Server)
 }
 
-// Door lets clients in. Its methods are called without locks and may block until ctx ends.
+// Door lets clients in. Its methods are called without locks and do not block.
 type Door interface {
-	// Check refuses a login before a password is asked for; nil lets it go on.
-	Check(req *session.AuthRequest) *session.Failure
-	// Admit completes a login whose password was right.
-	Admit(ctx context.Context, c *Client, req *session.AuthRequest, keys auth.Keys) *session.AuthOutcome
+	// Login begins the login of the client that has the process id id.
+	Login(id uint32, peer login.Peer, req *session.AuthRequest) (*login.Conversation, login.Step)
 	// Cancel carries out a CancelRequest.
 	Cancel(processID uint32, secret []byte)
 }
@@ -58,7 +55,6 @@ type Driver struct {
 	cfg      Config
 	servers  Servers
 	door     Door
-	verify   *auth.Directory
 	log      *slog.Logger
 	buffers  sync.Pool // of *[]byte
 	actions  sync.Pool // of *session.Actions
@@ -82,17 +78,17 @@ type Hooks struct {
 func (d *Driver) SetDraining(on bool) { d.draining.Store(on) }
 
 // New makes a Driver.
-func New(cfg Config, servers Servers, door Door, verify *auth.Directory, log *slog.Logger, hooks Hooks) (*Driver, error) {
+func New(cfg Config, servers Servers, door Door, log *slog.Logger, hooks Hooks) (*Driver, error) {
 	if cfg.ReadBuffer < wire.MinReadBuffer || cfg.HighWater <= 0 {
 		return nil, errors.New("netdriver: read buffer or high-water mark is too small")
 	}
 	if cfg.LoginTimeout <= 0 || cfg.Linger <= 0 || cfg.Now == nil {
 		return nil, errors.New("netdriver: timeouts must be positive and the clock set")
 	}
-	if servers == nil || door == nil || verify == nil || log == nil || hooks.Error == nil || hooks.Turned == nil {
+	if servers == nil || door == nil || log == nil || hooks.Error == nil || hooks.Turned == nil {
 		return nil, errors.New("netdriver: a dependency is nil")
 	}
-	d := &Driver{cfg: cfg, servers: servers, door: door, verify: verify, log: log, hooks: hooks, clients: map[uint32]*Client{}}
+	d := &Driver{cfg: cfg, servers: servers, door: door, log: log, hooks: hooks, clients: map[uint32]*Client{}}
 	d.buffers.New = func() any {
 		buf := make([]byte, cfg.ReadBuffer)
 		return &buf

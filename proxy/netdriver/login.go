@@ -6,18 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"time"
 
-	"github.com/walgate/walgate/proxy/auth"
+	"github.com/walgate/walgate/proxy/login"
 	"github.com/walgate/walgate/proxy/session"
 	"github.com/walgate/walgate/proxy/wire"
 )
 
-// Bounds of what a stranger may send.
-const (
-	maxRequests     = 4       // SSLRequest and GSSENCRequest on one connection
-	maxLoginMessage = 8 << 10 // a password message, in bytes
-)
+// maxRequests bounds SSLRequest and GSSENCRequest on one connection.
+const maxRequests = 4
 
 // login takes the connection from its first byte to the end of the session's login; false means that it is over. The
 // driver reads no byte beyond each message, so nothing of the client's later messages is lost.
@@ -93,69 +91,46 @@ func (c *Client) startup() (packet []byte, ok bool) {
 
 // authenticate runs the login conversation. nil means that the client is gone.
 func (c *Client) authenticate(ctx context.Context, req *session.AuthRequest) *session.AuthOutcome {
-	if failure := c.driver.door.Check(req); failure != nil {
-		return &session.AuthOutcome{Failure: *failure}
-	}
-	keys, err := c.scram(ctx, req.User)
-	switch {
-	case err == nil:
-		return c.driver.door.Admit(ctx, c, req, keys)
-	case errors.Is(err, auth.ErrDenied):
-		return refusal("28P01", fmt.Sprintf("password authentication failed for user %q", req.User), "")
-	case errors.Is(err, auth.ErrMalformed):
-		return refusal("08P01", err.Error(), "")
-	case errors.Is(err, auth.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
-		return refusal("57P03", "the password can't be checked now: no server of the cluster answers", "Try again later.")
-	default:
-		c.driver.log.Debug("login given up", "session", c.ID, "error", err)
-		return nil
+	conversation, step := c.driver.door.Login(c.ID, c.peer(), req)
+	for {
+		if len(step.Send) > 0 {
+			if _, err := c.conn.Write(step.Send); err != nil {
+				return nil
+			}
+		}
+		switch {
+		case step.Outcome != nil:
+			return step.Outcome
+		case step.Block != nil:
+			step = step.Block(ctx)
+		default:
+			body, err := c.answer()
+			if errors.Is(err, errNoAnswer) {
+				return login.Malformed()
+			}
+			if err != nil {
+				c.driver.log.Debug("login given up", "session", c.ID, "error", err)
+				return nil
+			}
+			step = conversation.Answer(body)
+		}
 	}
 }
 
-func refusal(sqlstate, message, hint string) *session.AuthOutcome {
-	return &session.AuthOutcome{Failure: session.Failure{SQLSTATE: sqlstate, Message: message, Hint: hint}}
+// peer tells what is known of the client from its connection.
+func (c *Client) peer() login.Peer {
+	p := login.Peer{UID: -1, Target: c.Target}
+	switch remote := c.conn.RemoteAddr().(type) {
+	case *net.TCPAddr:
+		p.Address = remote.AddrPort()
+	case *net.UnixAddr:
+		p.Unix, p.UID = true, peerUID(c.conn)
+	}
+	return p
 }
 
-// scram proves who the client is and returns the keys that its proof revealed.
-func (c *Client) scram(ctx context.Context, user string) (auth.Keys, error) {
-	exchange, err := c.driver.verify.Begin(ctx, user)
-	if err != nil {
-		return auth.Keys{}, err
-	}
-	if err := c.ask(wire.AppendAuthentication(nil, 10, []byte(auth.Mechanism+"\x00\x00"))); err != nil {
-		return auth.Keys{}, err
-	}
-	body, err := c.answer()
-	if err != nil {
-		return auth.Keys{}, err
-	}
-	first, err := auth.InitialResponse(body)
-	if err != nil {
-		return auth.Keys{}, err
-	}
-	challenge, err := exchange.First(first)
-	if err != nil {
-		return auth.Keys{}, err
-	}
-	if err := c.ask(wire.AppendAuthentication(nil, 11, challenge)); err != nil {
-		return auth.Keys{}, err
-	}
-	if body, err = c.answer(); err != nil {
-		return auth.Keys{}, err
-	}
-	final, keys, err := c.driver.verify.Final(ctx, user, exchange, body)
-	if err != nil {
-		return auth.Keys{}, err
-	}
-	return keys, c.ask(wire.AppendAuthentication(nil, 12, final))
-}
-
-func (c *Client) ask(message []byte) error {
-	if _, err := c.conn.Write(message); err != nil {
-		return fmt.Errorf("write to client: %w", err)
-	}
-	return nil
-}
+// errNoAnswer says that the client sent something else than a password message.
+var errNoAnswer = errors.New("no password message")
 
 // answer reads one password message.
 func (c *Client) answer() ([]byte, error) {
@@ -164,8 +139,8 @@ func (c *Client) answer() ([]byte, error) {
 		return nil, fmt.Errorf("read from client: %w", err)
 	}
 	length := int64(binary.BigEndian.Uint32(header[1:])) - 4
-	if header[0] != 'p' || length < 0 || length > maxLoginMessage {
-		return nil, fmt.Errorf("message %q of %d bytes: %w", header[0], length, auth.ErrMalformed)
+	if header[0] != 'p' || length < 0 || length > login.MaxAnswer {
+		return nil, fmt.Errorf("message %q of %d bytes: %w", header[0], length, errNoAnswer)
 	}
 	body := make([]byte, length)
 	if _, err := io.ReadFull(c.conn, body); err != nil {
