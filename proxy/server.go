@@ -116,7 +116,7 @@ func (s *Server) build() error {
 	s.pools, err = pool.New(pool.Config{
 		Max: s.cfg.PoolMax, IdleTimeout: s.cfg.PoolIdleTimeout, Lifetime: s.cfg.PoolLifetime,
 		ConnectTimeout: s.cfg.ConnectTimeout, Backoff: s.cfg.ConnectBackoff, MaxStatements: s.cfg.MaxPrepared,
-		Now: boottime.Now, Secret: s.door.secret, LoggedIn: s.door.loggedIn, Open: s.goroutines.Open,
+		Now: boottime.Now, Secret: s.door.secret, LoggedIn: s.door.loggedIn, Keeper: s.goroutines,
 		Reroute: s.broker.reroute, Changed: s.turned,
 		Failed: func(key pool.Key, err error) {
 			s.metrics.unopened.WithLabelValues(string(key.Node)).Inc()
@@ -161,6 +161,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.shutdown(endLogins)
 	endBackground()
 	own.Wait()
+	s.goroutines.Wait()
 	return nil
 }
 

@@ -57,7 +57,7 @@ func (d *Driver) newClient(conn net.Conn, id uint32, cfg *session.Config) *Clien
 		in: newInput(conn, &d.buffers, true), out: newSender(conn), session: session.New(cfg),
 	}
 	c.resumed = sync.NewCond(&c.mu)
-	c.ticket = &pool.Ticket{Waiter: c}
+	c.ticket = c.newTicket()
 	return c
 }
 
@@ -225,10 +225,22 @@ func (c *Client) Granted(t *pool.Ticket, ps *pool.Server) {
 		c.unlock()
 		return
 	}
+	if ps.Gone() {
+		c.give(ps, false)
+		if c.need() {
+			c.tell(c.driver.cfg.Now(), c.inner)
+		}
+		c.unlock()
+		return
+	}
+	if away := ps.Keeper(); away != c.ticket.Keeper {
+		c.unlock()
+		away.Move(ps, t)
+		return
+	}
 	c.waiting = false
-	now := c.driver.cfg.Now()
 	c.attach(ps)
-	c.tell(now, c.attached(ps))
+	c.tell(c.driver.cfg.Now(), c.attached(ps))
 	c.unlock()
 }
 

@@ -62,6 +62,8 @@ type Driver struct {
 	draining atomic.Bool
 	counters counters
 
+	tasks sync.WaitGroup // readers of server connections
+
 	mu      sync.Mutex
 	clients map[uint32]*Client // by id
 }
@@ -96,3 +98,6 @@ func New(cfg Config, servers Servers, door Door, log *slog.Logger, hooks Hooks) 
 	d.actions.New = func() any { return new(session.Actions) }
 	return d, nil
 }
+
+// Wait returns when nothing of the driver runs any more: after the last client and the last server connection.
+func (d *Driver) Wait() { d.tasks.Wait() }

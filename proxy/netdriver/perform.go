@@ -97,6 +97,8 @@ func (c *Client) need() bool {
 	c.waiting = true
 	ps, failure := c.driver.servers.Request(c.ticket)
 	switch {
+	case ps != nil && ps.Keeper() != c.ticket.Keeper:
+		ps.Keeper().Move(ps, c.ticket) // which calls Granted
 	case ps != nil:
 		c.waiting = false
 		c.attach(ps)
@@ -118,9 +120,11 @@ func (c *Client) withdraw() {
 	}
 	c.waiting = false
 	if !c.driver.servers.Withdraw(c.ticket) {
-		c.ticket = &pool.Ticket{Waiter: c}
+		c.ticket = c.newTicket()
 	}
 }
+
+func (c *Client) newTicket() *pool.Ticket { return &pool.Ticket{Waiter: c, Keeper: c.driver} }
 
 func (c *Client) attach(ps *pool.Server) {
 	s := ps.Driver.(*server)

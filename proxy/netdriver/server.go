@@ -2,9 +2,12 @@ package netdriver
 
 import (
 	"bytes"
+	"errors"
 	"net"
+	"os"
 	"runtime"
 	"sync/atomic"
+	"time"
 
 	"github.com/walgate/walgate/proxy/pool"
 	"github.com/walgate/walgate/proxy/session"
@@ -16,25 +19,64 @@ import (
 type server struct {
 	driver *Driver
 	pool   *pool.Server
+	conn   net.Conn
 	in     *input
 	out    *sender
 	owner  atomic.Pointer[Client] // changed under the owner's mu; nil while nobody has it
+	// leaving is the ticket with which the connection moves to another keeper, or ended.
+	leaving atomic.Pointer[pool.Ticket]
 }
 
-// Open implements pool.Config.Open.
-func (d *Driver) Open(ps *pool.Server) (run func()) {
-	s := &server{driver: d, pool: ps, in: newInput(ps.Conn, &d.buffers, false), out: newSender(ps.Conn)}
-	if tcp, ok := ps.Conn.(*net.TCPConn); ok {
+// Adopt implements pool.Keeper.
+func (d *Driver) Adopt(ps *pool.Server, t *pool.Ticket) {
+	conn := ps.Conn
+	if foreign, ok := conn.(pool.Foreign); ok {
+		own, err := foreign.Leave()
+		if err != nil { // it has ended on the way, or there are no descriptors
+			_ = conn.Close()
+			ps.Ended()
+			granted(t, ps)
+			return
+		}
+		conn = own
+	}
+	s := &server{driver: d, pool: ps, conn: conn, in: newInput(conn, &d.buffers, false), out: newSender(conn)}
+	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetNoDelay(true) // the default of package net, stated because everything depends on it
 	}
 	ps.Driver = s
-	return s.run
+	ps.Rehome(d, conn) // if it is closed already, reading tells
+	d.tasks.Go(s.run)
+	granted(t, ps)
 }
 
-// run reads the connection until it ends and hands each message to the session that has it.
+func granted(t *pool.Ticket, ps *pool.Server) {
+	if t != nil {
+		t.Waiter.Granted(t, ps)
+	}
+}
+
+// Move implements pool.Keeper: the reader lets go of the connection.
+func (d *Driver) Move(ps *pool.Server, t *pool.Ticket) {
+	s := ps.Driver.(*server)
+	if !s.leaving.CompareAndSwap(nil, t) { // it has ended
+		granted(t, ps)
+		return
+	}
+	_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // if this fails, reading does too
+}
+
+// ended marks the end of a reader in leaving.
+var ended = new(pool.Ticket)
+
+// run reads the connection until it ends or moves, and hands each message to the session that has it.
 func (s *server) run() {
 	for {
 		if err := s.in.fill(); err != nil {
+			if t := s.leaving.Load(); t != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+				s.leave(t)
+				return
+			}
 			break
 		}
 		s.driver.counters.fromServers.Add(int64(s.in.n))
@@ -43,9 +85,13 @@ func (s *server) run() {
 			break
 		}
 	}
+	_ = s.conn.Close() // whatever it says, the connection is over
 	s.pool.Ended()
 	s.in.drop()
 	s.in.park()
+	if t := s.leaving.Swap(ended); t != nil {
+		granted(t, s.pool)
+	}
 	if c := s.owner.Load(); c != nil {
 		c.mu.Lock()
 		if c.server == s {
@@ -54,6 +100,17 @@ func (s *server) run() {
 		}
 		c.unlock()
 	}
+}
+
+// leave hands the connection to another keeper. A message that has come in part goes with nobody: the connection is
+// useless then, and closed so that the other keeper notices.
+func (s *server) leave(t *pool.Ticket) {
+	if s.in.start != s.in.end || s.in.cutter.InMessage() || s.conn.SetReadDeadline(time.Time{}) != nil {
+		_ = s.conn.Close() // as above
+	}
+	s.in.drop()
+	s.in.park()
+	t.Keeper.Adopt(s.pool, t)
 }
 
 // frames deals with all that was read; false ends the connection.

@@ -57,7 +57,7 @@ func (b *Budget) acquire(t *Ticket, now replication.Instant) (*Server, outcome) 
 		return nil, refused
 	}
 	if b.waiting.length == 0 {
-		if s := b.takeIdle(now); s != nil {
+		if s := b.takeIdle(t.Keeper, now); s != nil {
 			b.lend(s)
 			return s, acquired
 		}
@@ -84,19 +84,37 @@ func (b *Budget) withdraw(t *Ticket) bool {
 	return true
 }
 
-// takeIdle takes the hottest idle server that may still be reused. Called with mu held.
-func (b *Budget) takeIdle(now replication.Instant) *Server {
+// takeIdle takes the hottest idle server that may still be reused, of the keeper if it has one. Called with mu held.
+func (b *Budget) takeIdle(keeper Keeper, now replication.Instant) *Server {
 	for len(b.shelf) > 0 {
-		last := len(b.shelf) - 1
-		s := b.shelf[last]
-		b.shelf[last] = nil
-		b.shelf = b.shelf[:last]
+		s := b.unshelve(b.hottest(keeper))
 		if !s.Gone() && now.Sub(s.born) < b.set.cfg.Lifetime {
 			return s
 		}
 		b.drop(s)
 	}
 	return nil
+}
+
+// hottest finds the place on the shelf. Called with mu held, while something is there.
+func (b *Budget) hottest(keeper Keeper) int {
+	top := len(b.shelf) - 1
+	for i := top; i >= 0 && keeper != nil; i-- {
+		if b.shelf[i].keeper == keeper {
+			return i
+		}
+	}
+	return top
+}
+
+// unshelve takes the server off the shelf. Called with mu held.
+func (b *Budget) unshelve(i int) *Server {
+	s := b.shelf[i]
+	last := len(b.shelf) - 1
+	copy(b.shelf[i:], b.shelf[i+1:])
+	b.shelf[last] = nil
+	b.shelf = b.shelf[:last]
+	return s
 }
 
 // lend marks the server as used. Called with mu held.
@@ -106,11 +124,10 @@ func (b *Budget) lend(s *Server) {
 	b.load.Add(1)
 }
 
-// drop closes the connection; its driver then ends and the server is removed. Called with mu held: closing a socket
-// does not block (no linger is set).
+// drop closes the connection; its keeper then ends it and the server is removed. Called with mu held.
 func (b *Budget) drop(s *Server) {
 	s.state = serverGone
-	_ = s.Conn.Close() // the driver's read reports it
+	s.shutDown()
 }
 
 // giveBack ends a loan. keep says whether the connection may serve others. The returned ticket, if any, now has the
@@ -178,14 +195,14 @@ func (b *Budget) fill() {
 	}
 }
 
-// serve opens one connection, hands it out, and runs its driver until the connection ends. It ends with the
+// serve opens one connection, gives it to a keeper, hands it out, and waits until it has ended. It ends with the
 // connection, or when nobody waits for one that can't be opened, or when the budget is closed.
 func (b *Budget) serve() {
 	s := b.connect()
 	if s == nil {
 		return
 	}
-	run := b.set.cfg.Open(s)
+	b.keeperOfNext().Adopt(s, nil)
 	b.mu.Lock()
 	b.dialing--
 	b.failing = false
@@ -199,9 +216,18 @@ func (b *Budget) serve() {
 	}
 	b.mu.Unlock()
 	b.set.deliver(next, s)
-	run()
-	_ = s.Conn.Close() // ended already, or unusable
+	<-s.ended
 	b.remove(s)
+}
+
+// keeperOfNext is where the first in the queue can use a server.
+func (b *Budget) keeperOfNext() Keeper {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if first := b.waiting.head; first != nil && first.Keeper != nil {
+		return first.Keeper
+	}
+	return b.set.cfg.Keeper
 }
 
 // remove forgets a server whose connection has ended.
@@ -292,7 +318,7 @@ func (b *Budget) fence(hard bool) []*Ticket {
 	b.shelf = nil
 	if hard {
 		for s := range b.all {
-			_ = s.Conn.Close() // its session learns it from the driver
+			s.shutDown() // its session learns it from the keeper
 		}
 	}
 	return b.waiting.drain()
@@ -332,5 +358,8 @@ func (s *Server) ObserveIdle(observe func()) bool {
 	return true
 }
 
-// Ended is called by the driver when the connection has ended, before it tells the session that has it.
-func (s *Server) Ended() { s.gone.Store(true) }
+// Ended is called once by the keeper when it has closed the connection, before it tells the session that has it.
+func (s *Server) Ended() {
+	s.gone.Store(true)
+	close(s.ended)
+}

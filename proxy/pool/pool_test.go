@@ -125,9 +125,24 @@ type bench struct {
 	n1, n2   *fakeServer
 	now      atomic.Int64
 	ended    chan *Server
+	readers  sync.WaitGroup
 	rerouted chan *Ticket
 	changed  atomic.Int32
 }
+
+// Adopt implements Keeper.
+func (b *bench) Adopt(s *Server, _ *Ticket) {
+	s.Rehome(b, s.Conn)
+	b.readers.Go(func() { // ends with the connection
+		_, _ = io.Copy(io.Discard, s.Conn)
+		_ = s.Conn.Close()
+		s.Ended()
+		b.ended <- s
+	})
+}
+
+// Move implements Keeper: with a single one there is nothing to move.
+func (b *bench) Move(*Server, *Ticket) { panic("moved") }
 
 func newBench(t *testing.T, change func(*Config)) *bench {
 	t.Helper()
@@ -140,13 +155,7 @@ func newBench(t *testing.T, change func(*Config)) *bench {
 		Now:           func() replication.Instant { return replication.Instant(b.now.Load()) },
 		Secret:        func(string) auth.Secret { return auth.Secret{} },
 		LoggedIn:      func(Key, []session.Parameter) {},
-		Open: func(s *Server) func() {
-			return func() {
-				_, _ = io.Copy(io.Discard, s.Conn)
-				s.Ended()
-				b.ended <- s
-			}
-		},
+		Keeper:        b,
 		Reroute: func(t *Ticket) { b.rerouted <- t },
 		Changed: func() { b.changed.Add(1) },
 		Failed:  func(Key, error) {},
@@ -164,6 +173,7 @@ func newBench(t *testing.T, change func(*Config)) *bench {
 			budget.fence(true)
 		}
 		b.tasks.Wait()
+		b.readers.Wait()
 	})
 	return b
 }

@@ -24,11 +24,12 @@ type Key struct {
 // Server is one logged-in server connection. The pool lends it to one session at a time.
 type Server struct {
 	Facts   *session.ServerFacts
-	Conn    net.Conn
+	Conn    net.Conn // changed with the keeper: see Rehome
 	Address Address
-	// Driver is the driver's own state of the connection, set by its Open.
+	// Driver is the keeper's own state of the connection.
 	Driver any
 
+	ended  chan struct{} // closed by Ended
 	budget *Budget
 	born   replication.Instant
 	gone   atomic.Bool // its driver has seen the end of the connection
@@ -36,7 +37,9 @@ type Server struct {
 	// Guarded by budget.mu.
 	state     serverState
 	idleSince replication.Instant
-	cancels   int // CancelRequests under way; it serves nobody new before they are done
+	keeper    Keeper
+	shut      bool // the pool has ended the connection
+	cancels   int  // CancelRequests under way; it serves nobody new before they are done
 }
 
 type serverState uint8

@@ -27,9 +27,8 @@ type Config struct {
 	Secret func(user string) auth.Secret
 	// LoggedIn is told what a server reported at its login, before any session could change it.
 	LoggedIn func(key Key, parameters []session.Parameter)
-	// Open prepares the driver's state of a new connection and returns what serves it: run is called in a goroutine of
-	// the Set and returns when the connection has ended.
-	Open func(s *Server) (run func())
+	// Keeper takes connections that were opened for nobody in particular.
+	Keeper Keeper
 	// Reroute takes a ticket whose node could not be reached (Ticket.Avoid) or was fenced, to choose another.
 	Reroute func(t *Ticket)
 	// Changed tells that a primary connection was given back while the primary is held.
@@ -62,7 +61,7 @@ func New(cfg Config, log *slog.Logger) (*Set, error) {
 	if cfg.IdleTimeout <= 0 || cfg.Lifetime <= 0 || cfg.ConnectTimeout <= 0 || cfg.Backoff <= 0 {
 		return nil, errors.New("pool: every duration must be positive")
 	}
-	if cfg.Now == nil || cfg.Secret == nil || cfg.LoggedIn == nil || cfg.Open == nil || cfg.Reroute == nil || cfg.Changed == nil || cfg.Failed == nil {
+	if cfg.Now == nil || cfg.Secret == nil || cfg.LoggedIn == nil || cfg.Keeper == nil || cfg.Reroute == nil || cfg.Changed == nil || cfg.Failed == nil {
 		return nil, errors.New("pool: a function is nil")
 	}
 	return &Set{
@@ -347,7 +346,7 @@ func (s *Set) open(b *Budget) (*Server, error) {
 	facts := session.NewServerFacts(s.nextID.Add(1), b.key.Node, b.role, b.epoch, l.parameters, s.cfg.MaxStatements)
 	facts.ProcessID, facts.Secret, facts.Meter = l.processID, l.secret, b.meter
 	s.cfg.LoggedIn(b.key, l.parameters)
-	return &Server{Facts: facts, Conn: l.conn, Address: b.at, budget: b, born: s.now(), state: serverGone}, nil
+	return &Server{Facts: facts, Conn: l.conn, Address: b.at, budget: b, born: s.now(), state: serverGone, ended: make(chan struct{})}, nil
 }
 
 // logFailure reports a connection that could not be opened: the first of a row as a warning. Errors of a fenced budget

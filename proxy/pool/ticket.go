@@ -23,6 +23,9 @@ type Ticket struct {
 	Need     session.Need
 	Bytes    int64 // that the session has collected, for the limit on held bytes
 	Waiter   Waiter
+	// Keeper is who must keep the server for the Waiter to use it: such servers are preferred, and another one is moved
+	// there. nil: any will do.
+	Keeper Keeper
 
 	// Status and Lost are set by whoever chose the node; see session.Attachment.
 	Status replication.Status
