@@ -41,7 +41,7 @@ func (a *Actions) Reset() {
 		}
 		o.own = o.own[:0]
 	}
-	*a = Actions{output: a.output, spare: a.spare}
+	*a = Actions{output: a.output, spare: a.spare, works: a.works}
 }
 
 // maxSpare bounds the buffers kept for reuse.
@@ -63,6 +63,26 @@ func (a *Actions) take() []byte {
 func (a *Actions) give(b []byte) {
 	if cap(b) > 0 && cap(b) <= maxKept && len(a.spare) < maxSpare {
 		a.spare = append(a.spare, b[:0])
+	}
+}
+
+// takeWork returns an empty work.
+func (a *Actions) takeWork() *work {
+	n := len(a.works)
+	if n == 0 {
+		return new(work)
+	}
+	w := a.works[n-1]
+	a.works[n-1] = nil
+	a.works = a.works[:n-1]
+	return w
+}
+
+// giveWork takes a work back.
+func (a *Actions) giveWork(w *work) {
+	if len(a.works) < maxSpare {
+		w.reset()
+		a.works = append(a.works, w)
 	}
 }
 

@@ -185,6 +185,7 @@ const (
 type Actions struct {
 	output [2]output
 	spare  [][]byte // buffers that sessions use for a turn: idle sessions own none
+	works  []*work  // likewise
 
 	Authenticate *AuthRequest // run the login conversation; see Session.Handle
 	Need         *Need        // points into the session, valid until the next Handle
@@ -199,7 +200,7 @@ type Actions struct {
 	control      bool
 }
 
-// Config is what sessions of one listener share. It is read-only after the first New.
+// Config is what sessions of one listener share. It is read-only after the first New, and must not be copied.
 type Config struct {
 	Gate *replication.Gate
 	View *atomic.Pointer[replication.View]
@@ -214,6 +215,8 @@ type Config struct {
 	MaxPrepared  int           // prepared statements per session (10000)
 	Failures     *Codes        // counts the errors that sessions raise themselves; nil: nobody wants to know
 	// IdleInTransaction etc. are PostgreSQL's own settings and not repeated here.
+
+	shared interner
 }
 
 // State is what a session is doing, for SHOW CLIENTS.

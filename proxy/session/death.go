@@ -107,7 +107,7 @@ func (s *Session) serverGone(now replication.Instant, cause *wire.ErrorFields, o
 		}
 	case s.retry.possible || s.retry.primary:
 		s.retry.count++
-		s.info.Retried++
+		s.retried++
 		s.sent = 0
 		if s.since == 0 {
 			s.since = now
@@ -172,7 +172,7 @@ func (s *Session) undoAll() {
 // failOwed answers everything that is unanswered, turn by turn.
 func (s *Session) failOwed(cause *wire.ErrorFields, out *Actions) {
 	s.flushHeld(out)
-	s.info.Failed++
+	s.erred++
 	told := s.status == wire.StatusFailed
 	silent := s.swallow || s.failed && s.ledger.Head() != nil && s.ledger.Head().Kind.EndsTurn()
 	var inTurn bits

@@ -245,12 +245,15 @@ func TestPinsOutlastWhatDoesNotEndThem(t *testing.T) {
 // A literal date means what DateStyle said when the statement was parsed: sessions that differ in it share no statement.
 func TestStatementNamesTellHowLiteralsAreRead(t *testing.T) {
 	var none *settingSet
-	text := []byte("select '01/02/2024'::date")
-	plain := canonicalName(text, nil, none)
-	if got := canonicalName(text, nil, none.with("datestyle", "ISO, DMY")); got == plain {
+	var shared interner
+	name := func(set *settingSet) string {
+		return canonicalName(&body{text: "select '01/02/2024'::date", literals: set.literalText()})
+	}
+	plain := name(none)
+	if got := name(none.with(&shared, "datestyle", "ISO, DMY")); got == plain {
 		t.Errorf("another DateStyle: the same name %s", got)
 	}
-	if got := canonicalName(text, nil, none.with("work_mem", "64MB")); got != plain {
+	if got := name(none.with(&shared, "work_mem", "64MB")); got != plain {
 		t.Errorf("another work_mem: %s, want %s", got, plain)
 	}
 }

@@ -47,13 +47,13 @@ func (s *Session) playOne(p wire.Piece, out *Actions) {
 			s.playError(out)
 			return
 		}
-		s.prepared.bound(portal, st)
+		s.portals.bound(portal, st)
 		out.put(Client, wire.AppendEmpty(out.own(Client), '2'))
 	case 'D':
 		s.playDescribe(body, out)
 	case 'E':
 		portal, _, err := wire.ParseExecute(body)
-		st := s.prepared.running(portal)
+		st := s.portals.running(portal)
 		if err != nil || !endsTransaction(st) {
 			s.playError(out)
 			return
@@ -82,7 +82,7 @@ func (s *Session) playError(out *Actions) {
 	why := errAborted
 	if s.untold != nil {
 		why, s.untold = s.untold, nil
-		s.info.Failed++
+		s.erred++
 	}
 	s.status = wire.StatusFailed
 	s.skip = true
@@ -104,7 +104,7 @@ func (s *Session) playEnd(v *router.Verdict, extended bool, out *Actions) {
 	s.untold = nil
 	s.ghost, s.status = false, wire.StatusIdle
 	s.settings.rolledBack()
-	s.prepared.ended()
+	s.portals.ended()
 }
 
 func (s *Session) playQuery(p wire.Piece, body []byte, out *Actions) {
@@ -149,7 +149,7 @@ func (s *Session) playDescribe(body []byte, out *Actions) {
 	case err == nil && kind == 'S' && endsTransaction(s.prepared.find(name)):
 		out.put(Client, append(out.own(Client), 't', 0, 0, 0, 6, 0, 0))
 		out.put(Client, wire.AppendEmpty(out.own(Client), 'n'))
-	case err == nil && kind == 'P' && endsTransaction(s.prepared.running(name)):
+	case err == nil && kind == 'P' && endsTransaction(s.portals.running(name)):
 		out.put(Client, wire.AppendEmpty(out.own(Client), 'n'))
 	default:
 		s.playError(out)
@@ -212,7 +212,7 @@ func (s *Session) answerHere(out *Actions) bool {
 		return false
 	}
 	out.put(Client, wire.AppendReadyForQuery(b, s.status))
-	s.info.Turns++
+	s.turns++
 	s.consume(t.end, out)
 	return true
 }

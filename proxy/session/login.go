@@ -8,8 +8,8 @@ import (
 	"github.com/walgate/walgate/router"
 )
 
-// startup reads the StartupMessage and asks for the login conversation.
-func (s *Session) startup(packet []byte, out *Actions) {
+// readStartup reads the StartupMessage and asks for the login conversation.
+func (s *Session) readStartup(packet []byte, out *Actions) {
 	if s.phase != phaseStartup {
 		s.end(errProtocol, out)
 		return
@@ -84,10 +84,11 @@ func (s *Session) logIn(req *AuthRequest, options string) *wire.ErrorFields {
 		if e := checkOwn(severityFatal, name, p.Value); e != nil {
 			return e
 		}
-		set = set.with(name, p.Value)
+		set = set.with(&s.cfg.shared, name, p.Value)
 	}
-	s.settings.begin(set)
-	s.info.User, s.info.Database = req.User, req.Database
+	s.startup, s.unproven = set, set != nil
+	s.settings.begin(set, set, &s.cfg.shared)
+	s.who = s.cfg.shared.identity(req.User, req.Database)
 	return nil
 }
 
@@ -184,10 +185,11 @@ func (s *Session) authResult(auth *AuthOutcome, out *Actions) {
 	}
 	s.mode = auth.PoolMode
 	s.phase = phaseReady
-	s.report.begin(auth.Parameters, s.settings.startup, s.cfg.Target)
-	s.readOptions()
+	s.tellFirst(auth.Parameters)
 	b := wire.AppendAuthenticationOk(out.own(Client))
-	b = s.report.appendAll(b)
+	for _, p := range s.told.list {
+		b = wire.AppendParameterStatus(b, p.Name, p.Value)
+	}
 	b = wire.AppendBackendKeyData(b, auth.ProcessID, auth.Secret)
 	out.put(Client, wire.AppendReadyForQuery(b, wire.StatusIdle))
 }

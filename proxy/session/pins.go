@@ -1,6 +1,8 @@
 package session
 
-import "github.com/walgate/walgate/router"
+import (
+	"github.com/walgate/walgate/router"
+)
 
 // pins are the reasons for which a session keeps its server connection.
 type pins struct {

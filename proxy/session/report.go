@@ -1,6 +1,7 @@
 package session
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/walgate/walgate/proxy/wire"
@@ -8,30 +9,32 @@ import (
 	"github.com/walgate/walgate/router"
 )
 
-// report is what the client has been told of its parameters (ParameterStatus).
-type report struct {
-	told    []Parameter
-	shared  bool // told belongs to others too: copy before changing
-	stale   bool // what the server reports may differ from what was told
-	replica bool // the endpoint is one of replicas
-}
-
-// begin makes the list of a login: what a server reports, overlaid with what the client asked for.
-func (r *report) begin(parameters []Parameter, startup *settingSet, target router.Target) {
-	r.told, r.shared = parameters, true
-	r.replica = target == router.TargetReplica
-	for i := range parameters {
-		p := &parameters[i]
-		value, masked := r.endpoint(p.Name)
+// tellFirst makes the list of a login: what a server reports, overlaid with what the client asked for.
+func (s *Session) tellFirst(parameters []Parameter) {
+	list := parameters
+	for i, p := range parameters {
+		value, masked := s.endpoint(p.Name)
 		if !masked {
 			var asked bool
-			if value, asked = startup.value(strings.ToLower(p.Name)); !asked {
+			if value, asked = s.startup.value(strings.ToLower(p.Name)); !asked {
 				continue
 			}
 			value = reportedForm(p.Name, value, p.Value)
 		}
-		r.set(i, value)
+		if value != p.Value {
+			if &list[0] == &parameters[0] { // it belongs to others too
+				list = slices.Clone(parameters)
+			}
+			list[i].Value = value
+		}
 	}
+	s.tell(list)
+}
+
+// tell makes list what the client has been told.
+func (s *Session) tell(list []Parameter) {
+	s.told = s.cfg.shared.report(list)
+	s.readOptions()
 }
 
 // reportedForm guesses how a server reports a value that a client asked for at login; a wrong guess is corrected with
@@ -58,101 +61,92 @@ func reportedForm(name, value, standard string) string {
 }
 
 // endpoint answers for parameters that are facts of the endpoint and not of a server.
-func (r *report) endpoint(name string) (value string, masked bool) {
+func (s *Session) endpoint(name string) (value string, masked bool) {
 	if name != "in_hot_standby" {
 		return "", false
 	}
-	if r.replica {
+	if s.cfg.Target == router.TargetReplica {
 		return "on", true
 	}
 	return "off", true
 }
 
-func (r *report) set(i int, value string) {
-	if r.told[i].Value == value {
-		return
+// reported returns what the client was told of a parameter.
+func (s *Session) reported(name string) string {
+	if s.told == nil {
+		return ""
 	}
-	if r.shared {
-		r.told, r.shared = append([]Parameter(nil), r.told...), false
-	}
-	r.told[i].Value = value
-}
-
-func (r *report) value(name string) string {
-	for i := range r.told {
-		if r.told[i].Name == name {
-			return r.told[i].Value
-		}
+	if i := toldAt(s.told.list, name); i >= 0 {
+		return s.told.list[i].Value
 	}
 	return ""
 }
 
-func (r *report) appendAll(dst []byte) []byte {
-	for i := range r.told {
-		dst = wire.AppendParameterStatus(dst, r.told[i].Name, r.told[i].Value)
-	}
-	return dst
-}
-
-// appendChanges tells the client what differs from what it was told.
-func (r *report) appendChanges(dst []byte, facts *ServerFacts, pending settingPair) []byte {
-	r.stale = false
-	for i := range facts.reported {
-		p := &facts.reported[i]
-		at := i
-		if at >= len(r.told) || r.told[at].Name != p.Name {
-			at = r.index(p.Name)
-		}
-		value := p.Value
-		if masked, ok := r.endpoint(p.Name); ok {
-			value = masked
-		}
-		if pending.want != pending.have && changedFold(pending.have, pending.want, p.Name) {
-			r.stale = true // the server will say so when the settings are restored
-			wanted, ok := pending.want.value(strings.ToLower(p.Name))
-			if !ok {
-				continue
-			}
-			value = reportedForm(p.Name, wanted, value)
-		}
-		if at >= 0 && r.told[at].Value == value {
-			continue
-		}
-		if at < 0 {
-			r.told, r.shared = append(r.told[:len(r.told):len(r.told)], Parameter{Name: p.Name, Value: value}), false
-		} else {
-			r.set(at, value)
-		}
-		dst = wire.AppendParameterStatus(dst, p.Name, value)
-	}
-	return dst
-}
-
-func (r *report) index(name string) int {
-	for i := range r.told {
-		if r.told[i].Name == name {
+func toldAt(list []Parameter, name string) int {
+	for i := range list {
+		if list[i].Name == name {
 			return i
 		}
 	}
 	return -1
 }
 
-func changedFold(have, want *settingSet, name string) bool {
-	return changed(have, want, strings.ToLower(name))
+// tellReports tells the client what differs from what it was told.
+func (s *Session) tellReports(out *Actions) {
+	if !s.stale || s.srv == nil {
+		return
+	}
+	s.stale = false
+	list, own := s.told.list, false
+	for i := range s.srv.reported {
+		p := &s.srv.reported[i]
+		at := i
+		if at >= len(list) || list[at].Name != p.Name {
+			at = toldAt(list, p.Name)
+		}
+		value, ok := s.shownValue(p)
+		if !ok || at >= 0 && list[at].Value == value {
+			continue
+		}
+		if !own {
+			list, own = slices.Clone(list), true
+		}
+		if at < 0 {
+			list = append(list, Parameter{Name: p.Name, Value: value})
+		} else {
+			list[at].Value = value
+		}
+		out.put(Client, wire.AppendParameterStatus(out.own(Client), p.Name, value))
+	}
+	if own {
+		s.tell(list)
+	}
 }
 
-// tellReports emits pending ParameterStatus messages.
-func (s *Session) tellReports(out *Actions) {
-	if s.report.stale && s.srv != nil {
-		out.put(Client, s.report.appendChanges(out.own(Client), s.srv, s.settings.now))
-		s.readOptions()
+// shownValue is what the client should know of a parameter that the server reports; ok is false if that is not known
+// yet.
+func (s *Session) shownValue(p *Parameter) (value string, ok bool) {
+	value = p.Value
+	if masked, ok := s.endpoint(p.Name); ok {
+		value = masked
 	}
+	pending := &s.settings.now
+	if pending.want == pending.have {
+		return value, true
+	}
+	name := strings.ToLower(p.Name)
+	if !changed(pending.have, pending.want, name) {
+		return value, true
+	}
+	s.stale = true // the server will say so when the settings are restored
+	wanted, ok := pending.want.value(name)
+	return reportedForm(p.Name, wanted, value), ok
 }
 
 // readOptions derives from the reported parameters how query strings are to be read.
 func (s *Session) readOptions() {
-	s.opts.BackslashStrings = s.report.value("standard_conforming_strings") == "off"
-	switch s.report.value("client_encoding") {
+	s.opts.BackslashStrings = s.reported("standard_conforming_strings") == "off"
+	switch s.reported("client_encoding") {
 	case "SJIS", "BIG5", "GBK", "UHC", "GB18030", "JOHAB", "SHIFT_JIS_2004":
 		s.opts.UnsafeEncoding = true
 	default:
@@ -160,10 +154,18 @@ func (s *Session) readOptions() {
 	}
 }
 
+// wanted are the settings of the session.
+func (s *Session) wanted() *settingSet {
+	if s.work == nil {
+		return s.want
+	}
+	return s.settings.now.want
+}
+
 // target is where the session wants its statements to run.
 func (s *Session) target() router.Target {
 	if s.cfg.Target == router.TargetAuto || s.cfg.Target == router.TargetUnset {
-		if value, ok := s.settings.now.want.value(ownTarget); ok {
+		if value, ok := s.wanted().value(ownTarget); ok {
 			if t, ok := router.ParseTarget(value); ok {
 				return t
 			}
@@ -175,7 +177,7 @@ func (s *Session) target() router.Target {
 
 // level is the session's consistency level.
 func (s *Session) level() router.Level {
-	if value, ok := s.settings.now.want.value(ownConsistency); ok {
+	if value, ok := s.wanted().value(ownConsistency); ok {
 		if l, ok := router.ParseLevel(value); ok {
 			return l
 		}

@@ -39,105 +39,32 @@ const (
 	chunkHold
 )
 
-// Session is one client session. It belongs to one goroutine at a time.
+// Session is one client session. It belongs to one goroutine at a time. While it is idle it is only what stands here.
 type Session struct {
-	cfg   *Config
-	info  Info
-	phase phase
-	mode  PoolMode
-
-	// The server connection.
-	srv        *ServerFacts
-	attachment Attachment
-	ledger     wire.Ledger[request]
-	free       bool // turns may start on srv without asking again
-	granted    bool // the turn for which srv was given may start
-	copying    bool // the frame in hand is not in the driver's buffer: it can't be lent on
-	// status is the transaction status that the client was told last; inTx what it will be when all that was written
-	// has been answered, as far as is known; group that frames were written since the last Sync or Query.
-	status byte
-	inTx   bool
-	unsure bool // what is outstanding may leave the transaction status other than inTx says
-	group  bool
-	writes bool // the open group has a write outside a transaction: its Sync commits
-	failed bool // the turn in progress had an error
-	alone  bool // the statement that was completed last ran outside a transaction block
-	// ghost: the transaction died with its server; walgate plays the failed transaction. untold is the error that the
-	// client must still be told about what it lost.
-	ghost  bool
-	untold *wire.ErrorFields
-
-	// pend holds client frames: up to sent those of the current turn, kept while it may run again; behind them those
-	// that wait.
-	pend  []byte
-	sent  int
-	turn  turn
-	need  Need
-	retry retry
-	// waiting: a Need is open. preparing: a restore of settings must succeed before the turn is written. since is when
-	// the wait for a server (or for the gate) began.
-	waiting   bool
-	preparing bool
-	since     replication.Instant
-	watch     stopwatch
-
-	clientChunk disposition
-	serverChunk disposition
-	dropped     byte // type of the client's message that is being dropped, if its end needs an answer
-	skip        bool // client frames are dropped up to Sync
-	swallow     bool // replies are dropped up to ReadyForQuery (its error has been told already)
-
-	held     []byte // replies that may still be taken back
-	withheld []byte // server frames that the gate does not let through
-	stopped  [2]stop
-	armed    replication.Instant
-
-	settings settingState
-	prepared prepared
-	pins     pins
-	report   report
-	shutdown *wire.ErrorFields
-	// localOnly: a commit of the turn was made, but its wait for the standby was cancelled.
-	localOnly bool
-	// restoreError is why a server refused the session's settings; broken: what the server connection still answers is
-	// not known for sure, so that nothing else may use it.
-	restoreError *wire.ErrorFields
-	broken       bool
-
+	cfg *Config
+	// work is nil while nothing is in progress. Handle sees to it that all it calls have one.
+	*work
+	who         *identity // nil before Startup
+	want        *settingSet
+	startup     *settingSet // to which RESET returns
+	told        *parameterList
+	prepared    prepared
 	consistency router.Consistency
-	clock       replication.Instant // when the event in hand came
+	armed       replication.Instant
+	turns       uint64 // answered
+	retried     uint32 // turns run again elsewhere
+	erred       uint32 // turns answered with an error of walgate's own
+	phase       phase
+	mode        PoolMode
+	status      byte // the transaction status that the client was told last
+	unproven    bool // no server has accepted the startup settings yet
+	stopped     [2]stop
 	opts        router.Options
 }
 
-// request is what a session remembers of a request in the ledger.
-type request struct {
-	cmd    router.Command
-	flags  router.Flags
-	bits   bits
-	answer byte       // OwedLocal: the type of the answer
-	stmt   *statement // Parse, Bind, Describe, Execute, Close
-	prev   *statement // what a Parse replaced
-	effect *effect
-}
-
-// bits are facts about a request.
-type bits uint8
-
-const (
-	commits   bits = 1 << iota // may have committed something when its answer is missing
-	exits                      // ends a transaction block
-	restores                   // injected: restores settings
-	parses                     // prepares a canonical statement on the server
-	rollsBack                  // injected: the rollback for a client that has left
-	outside                    // surely runs outside a transaction block
-	finished                   // its last CommandComplete has been passed on
-)
-
 // New makes the session of a client connection that has sent nothing yet. cfg is shared and must outlive the session.
 func New(cfg *Config) *Session {
-	s := &Session{cfg: cfg, status: wire.StatusIdle}
-	s.info.Target, s.info.Level = cfg.Target, cfg.Level
-	return s
+	return &Session{cfg: cfg, status: wire.StatusIdle}
 }
 
 // Handle takes one event and adds to out what must be done. The order of a session's life:
@@ -156,6 +83,9 @@ func (s *Session) Handle(now replication.Instant, ev *Event, out *Actions) {
 	if s.phase == phaseClosed {
 		return
 	}
+	if s.work == nil {
+		s.begin(out.takeWork())
+	}
 	s.clock = now
 	switch ev.Kind {
 	case Frame:
@@ -166,7 +96,7 @@ func (s *Session) Handle(now replication.Instant, ev *Event, out *Actions) {
 			s.serverPiece(now, piece, out)
 		}
 	case Startup:
-		s.startup(ev.Bytes, out)
+		s.readStartup(ev.Bytes, out)
 	case AuthResult:
 		s.authResult(ev.Auth, out)
 	case Attached:
@@ -194,6 +124,7 @@ func (s *Session) Handle(now replication.Instant, ev *Event, out *Actions) {
 		s.kill(failureFields(ev.Failure, severityFatal, errAdminShutdown), out)
 	}
 	s.advance(now, out)
+	s.rest(out)
 }
 
 func otherSide(side Side) Side { return Server - side }
@@ -236,45 +167,50 @@ func (s *Session) view() *replication.View {
 var noView replication.View
 
 // Busy reports whether the session waits for a server or has one: only such sessions need ViewChanged.
-func (s *Session) Busy() bool { return s.waiting || s.srv != nil }
+func (s *Session) Busy() bool { return s.work != nil && (s.waiting || s.srv != nil) }
 
 // Info describes the session. It allocates nothing.
 func (s *Session) Info() Info {
-	info := s.info
-	switch {
-	case s.phase == phaseStartup || s.phase == phaseAuth:
-		info.State = StateLogin
-	case s.phase != phaseReady:
-		info.State = StateClosing
-	case s.srv != nil:
-		info.State = StateActive
-	case s.waiting:
-		info.State = StateWaiting
-	default:
-		info.State = StateIdle
+	info := Info{Statements: s.prepared.count(), Application: s.reported("application_name"), Target: s.target(),
+		Level: s.level(), InTransaction: s.status != wire.StatusIdle,
+		Turns: s.turns, Retried: uint64(s.retried), Failed: uint64(s.erred)}
+	if s.who != nil {
+		info.User, info.Database = s.who.user, s.who.database
 	}
-	info.InTransaction = s.status != wire.StatusIdle
+	switch s.phase {
+	case phaseStartup, phaseAuth:
+		info.State = StateLogin
+	case phaseReady:
+		info.State = StateIdle
+	default:
+		info.State = StateClosing
+	}
+	if s.work == nil {
+		return info
+	}
+	if s.phase == phaseReady && s.srv != nil {
+		info.State = StateActive
+	} else if s.phase == phaseReady && s.waiting {
+		info.State = StateWaiting
+	}
 	info.WaitingSince = s.since
 	info.Held = s.since != 0 && !s.view().Writable()
 	info.Pinned = s.pins.String()
 	info.Server = s.srv
-	info.Statements = s.prepared.count()
-	info.Application = s.report.value("application_name")
-	info.Target, info.Level = s.target(), s.level()
 	return info
 }
 
 // OpenOnPrimary reports whether the session has a turn or a transaction open on the primary, for the drain report of a
 // switchover.
 func (s *Session) OpenOnPrimary() bool {
-	return s.srv != nil && s.srv.Role == replication.RolePrimary &&
+	return s.work != nil && s.srv != nil && s.srv.Role == replication.RolePrimary &&
 		(s.status != wire.StatusIdle || s.inTx || s.group || s.ledger.Len() > 0)
 }
 
 // CancelTarget returns the server connection whose statement a CancelRequest may stop now; ok is false while nothing
 // runs or a COMMIT is outstanding (its outcome could become ambiguous). Drivers normally send CancelRequested instead.
 func (s *Session) CancelTarget() (facts *ServerFacts, ok bool) {
-	if s.srv == nil || s.ledger.Len() == 0 || s.commitOwed() || s.warningsHidden() && s.commitOutstanding() {
+	if s.work == nil || s.srv == nil || s.ledger.Len() == 0 || s.commitOwed() || s.warningsHidden() && s.commitOutstanding() {
 		return nil, false
 	}
 	return s.srv, true

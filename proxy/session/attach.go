@@ -1,0 +1,203 @@
+package session
+
+import (
+	"strings"
+
+	"github.com/walgate/walgate/proxy/wire"
+	"github.com/walgate/walgate/replication"
+	"github.com/walgate/walgate/router"
+)
+
+// askServer opens a Need for the turn.
+func (s *Session) askServer(now replication.Instant, out *Actions) {
+	t := &s.turn
+	kind := router.Read
+	if t.write || !t.complete || t.flush || s.mode == PoolSession || s.retry.primary {
+		kind = router.Write
+	}
+	if isolation, ok := s.settings.now.want.value("default_transaction_isolation"); ok && isolation == "serializable" {
+		kind = router.Write
+	}
+	if mode, ok := s.settings.now.want.value("synchronous_commit"); ok && isOff(mode) {
+		kind = router.Write // what it commits may lie past any flush position: only the primary surely shows it
+	}
+	target, level := s.target(), s.level()
+	if pinned := s.cfg.Target != router.TargetAuto && s.cfg.Target != router.TargetUnset; t.hint.Target != router.TargetUnset && !pinned {
+		target = t.hint.Target
+	}
+	if t.hint.Level != router.LevelUnset {
+		level = t.hint.Level
+	}
+	if s.retry.primary {
+		target = router.TargetPrimary
+	}
+	ticket := now
+	if s.since != 0 {
+		ticket = s.since
+	}
+	s.need = Need{Kind: kind, Target: target, Level: level, Consistency: s.consistency, Arrival: now, Ticket: ticket}
+	s.waiting = true
+	s.blocked(now, out)
+	out.need(&s.need)
+}
+
+// blocked starts the time of the wait for a server.
+func (s *Session) blocked(now replication.Instant, out *Actions) {
+	if s.since == 0 {
+		s.since = now
+	}
+	s.armBy(s.since.Add(s.cfg.HoldTimeout), out)
+}
+
+// attached takes a server connection for the turn.
+func (s *Session) attached(now replication.Instant, a Attachment, out *Actions) {
+	if !s.waiting || s.phase != phaseReady {
+		return
+	}
+	s.waiting = false
+	s.srv, s.attachment = a.Server, a
+	a.Server.Meter.waited(now.Sub(s.since))
+	if a.Consistency != nil {
+		s.consistency = *a.Consistency
+		s.attachment.Consistency = nil // it is the driver's
+	}
+	if onPrimary(a.Server) && s.view().Epoch != a.Server.Epoch {
+		s.letGo(Discard, "epoch has passed", out)
+		return // advance asks again
+	}
+	s.free = onPrimary(a.Server) || s.need.Kind == router.Write
+	s.granted = true
+	s.settings.attach(a.Server.settings)
+	s.portals.unnamedHere = false
+	s.stale = true
+	s.stopped[Server] = s.stopped[Server] & stopFull
+	if s.stopped[Server] != 0 {
+		out.read(Server, StopReading)
+	}
+	s.retry.possible = s.need.Kind == router.Read && s.turn.complete && s.retry.count < maxRetries
+	s.retry.again, s.retry.primary = s.retry.count > 0, false
+	if a.Lost {
+		out.put(Client, wire.AppendNoticeResponse(out.own(Client), *errLostWrite))
+	}
+}
+
+// letGo gives the server connection back.
+func (s *Session) letGo(how Detach, reason string, out *Actions) {
+	if s.broken {
+		how, reason = Discard, "what it still answers is unknown"
+	}
+	s.srv.settings = s.settings.now.have
+	if how == Discard {
+		s.srv.settings = nil
+		s.touched()
+	}
+	out.detach(how, reason)
+	s.leave(out)
+}
+
+// touched notes that a server connection is lost with which something may have been committed.
+func (s *Session) touched() {
+	if onPrimary(s.srv) {
+		s.consistency.Touched(s.clock)
+	}
+}
+
+// leave forgets the server connection.
+func (s *Session) leave(out *Actions) {
+	s.srv = nil
+	s.attachment = Attachment{}
+	s.ledger.Reset()
+	s.preparing, s.group, s.inTx, s.writes, s.swallow, s.failed, s.localOnly = false, false, false, false, false, false, false
+	s.broken, s.unsure, s.restoreError = false, false, nil
+	s.watch = stopwatch{}
+	s.settings.attach(nil)
+	s.serverChunk = chunkNone
+	s.portals.ended()
+	out.give(s.held)
+	out.give(s.withheld)
+	s.held, s.withheld = nil, nil
+	s.stopped[Server] &= stopFull
+	s.setStop(Client, stopLedger, false, out)
+}
+
+// mayForward reports whether the next client frame may be written to the server now; if not, it sees to it that the
+// session is woken.
+func (s *Session) mayForward(now replication.Instant, out *Actions) bool {
+	if s.preparing {
+		return false
+	}
+	start := !s.inTx && !s.group
+	if !onPrimary(s.srv) {
+		if start && s.view().Primary == s.srv.Node && s.ledger.Len() == 0 {
+			s.letGo(Discard, "standby was promoted", out)
+			s.lostPins()
+			return false
+		}
+		if start && !s.free && !s.granted {
+			return false // the next turn: it may need another server
+		}
+		s.since = 0
+		return true
+	}
+	if !s.cfg.Gate.Allows(s.srv.Epoch, now) {
+		s.blocked(now, out)
+		s.armBy(now.Add(s.cfg.GateRecheck), out)
+		return false
+	}
+	if view := s.view(); start && (!view.Writable() || view.Epoch != s.srv.Epoch) {
+		if s.ledger.Len() == 0 && !s.pins.any() && s.mode != PoolSession {
+			s.letGo(Release, "", out)
+			return false
+		}
+		s.blocked(now, out)
+		return false
+	}
+	s.since = 0
+	return true
+}
+
+// endTurn is called when everything written has been answered and no transaction is open: the server connection goes
+// back, unless something holds it.
+func (s *Session) endTurn(now replication.Instant, out *Actions) {
+	switch {
+	case onPrimary(s.srv):
+		s.consistency.Touched(now)
+	case s.need.Level != router.LevelEventual && s.need.Level != router.LevelBounded: // those may go back in time
+		s.consistency.ReadFrom(s.attachment.Status, now)
+	}
+	if s.clientChunk == chunkPass {
+		return
+	}
+	if s.pins.any() || s.mode == PoolSession {
+		s.free = true // there is no other server to ask for
+		return
+	}
+	s.since = 0
+	switch {
+	case !onPrimary(s.srv) && s.view().Primary == s.srv.Node:
+		s.letGo(Discard, "standby was promoted", out)
+	case onPrimary(s.srv) && s.view().Epoch > s.srv.Epoch:
+		s.letGo(Discard, "epoch has passed", out)
+	default:
+		s.letGo(Release, "", out)
+	}
+}
+
+// attachFailed answers the turn with the driver's failure.
+func (s *Session) attachFailed(f Failure, out *Actions) {
+	if !s.waiting {
+		return
+	}
+	s.waiting = false
+	s.failTurn(failureFields(f, severityError, errAttach), out)
+}
+
+// isOff reports whether a boolean setting is switched off (parse_bool in src/backend/utils/adt/bool.c, the spellings
+// that are in use).
+func isOff(value string) bool {
+	switch strings.ToLower(value) {
+	case "off", "false", "no", "0", "f", "n":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,85 @@
+package session
+
+// statementCache holds the canonical names that a server has prepared, least recently used ones first to go. The zero
+// value with a limit is ready.
+type statementCache struct {
+	limit  int
+	byName map[string]*cachedStatement
+	// newest and oldest are the ends of the list by use.
+	newest, oldest *cachedStatement
+	spare          *cachedStatement // the last one removed
+}
+
+type cachedStatement struct {
+	name         string
+	newer, older *cachedStatement
+}
+
+// use reports whether the server has the statement, and makes it the most recently used.
+func (c *statementCache) use(name string) bool {
+	e := c.byName[name]
+	if e == nil {
+		return false
+	}
+	if e != c.newest {
+		c.unlink(e)
+		c.link(e)
+	}
+	return true
+}
+
+// add notes a statement that is being prepared; evicted names one that must be closed, or is empty.
+func (c *statementCache) add(name string) (evicted string) {
+	if c.use(name) {
+		return ""
+	}
+	if c.byName == nil {
+		c.byName = make(map[string]*cachedStatement)
+	}
+	if len(c.byName) >= max(c.limit, 1) {
+		evicted = c.oldest.name
+		c.remove(evicted)
+	}
+	e := c.spare
+	if c.spare = nil; e == nil {
+		e = new(cachedStatement)
+	}
+	e.name = name
+	c.byName[name] = e
+	c.link(e)
+	return evicted
+}
+
+func (c *statementCache) link(e *cachedStatement) {
+	e.newer, e.older = nil, c.newest
+	if c.newest != nil {
+		c.newest.newer = e
+	} else {
+		c.oldest = e
+	}
+	c.newest = e
+}
+
+func (c *statementCache) unlink(e *cachedStatement) {
+	if e.newer != nil {
+		e.newer.older = e.older
+	} else {
+		c.newest = e.older
+	}
+	if e.older != nil {
+		e.older.newer = e.newer
+	} else {
+		c.oldest = e.newer
+	}
+	e.newer, e.older = nil, nil
+}
+
+func (c *statementCache) remove(name string) {
+	if e := c.byName[name]; e != nil {
+		c.unlink(e)
+		delete(c.byName, name)
+		c.spare = e
+	}
+}
+
+func (c *statementCache) clear() { c.byName, c.newest, c.oldest = nil, nil, nil }

@@ -1,0 +1,210 @@
+package session
+
+import (
+	"bytes"
+
+	"github.com/walgate/walgate/proxy/wire"
+	"github.com/walgate/walgate/router"
+)
+
+func (s *Session) forwardParse(p wire.Piece, body []byte, out *Actions) {
+	s.group = true
+	s.srv.Meter.clientParse()
+	if !p.Last {
+		s.forwardLargeParse(p, body, out)
+		return
+	}
+	name, text, types, err := wire.ParseParse(body)
+	if err != nil || len(s.prepared.named) >= s.cfg.MaxPrepared {
+		s.push1(wire.OwedParse, request{}, out)
+		s.write(p.Bytes, out) // the server says what is wrong with it
+		return
+	}
+	old := s.prepared.find(name)
+	if old != nil && len(name) > 0 && !(s.retry.again && old.text == string(text) && old.types == string(types)) {
+		s.forwardDuplicate(old, out)
+		return
+	}
+	st := s.newStatement(name, text, types)
+	prev := s.prepared.install(st)
+	r := request{stmt: st, prev: prev, bits: parses}
+	if st.canonical == "" {
+		s.portals.unnamedHere = true
+		s.srv.Meter.serverParse()
+		s.push1(wire.OwedParse, r, out)
+		s.write(s.unnamedParse(st, p), out)
+		return
+	}
+	if s.srv.statements.use(st.canonical) {
+		r.bits, r.answer = 0, '1'
+		s.local(r, out)
+		return
+	}
+	s.remember(st, out)
+	s.srv.Meter.serverParse()
+	s.push1(wire.OwedParse, r, out)
+	out.put(Server, wire.AppendParse(out.own(Server), st.canonical, st.text, []byte(st.types)))
+}
+
+// unnamedParse is the message for an unnamed statement, rewritten if its text must be.
+func (s *Session) unnamedParse(st *statement, p wire.Piece) []byte {
+	if st.text == st.asked {
+		return p.Bytes
+	}
+	return wire.AppendParse(nil, "", st.text, []byte(st.types))
+}
+
+// forwardDuplicate lets the server refuse a name that is taken: it prepares the old statement once more.
+func (s *Session) forwardDuplicate(old *statement, out *Actions) {
+	if !old.large {
+		s.ensure(old, out)
+	}
+	s.push1(wire.OwedParse, request{stmt: nil, prev: old}, out)
+	out.put(Server, wire.AppendParse(out.own(Server), old.canonical, "", []byte{0, 0}))
+}
+
+// forwardLargeParse passes on a Parse that is too large to look at. A named one binds the session to the server.
+func (s *Session) forwardLargeParse(p wire.Piece, text []byte, out *Actions) {
+	i := bytes.IndexByte(text[:min(len(text), maxName)], 0)
+	if i < 0 {
+		s.push1(wire.OwedParse, request{}, out)
+		s.write(p.Bytes, out)
+		return
+	}
+	name := string(text[:i])
+	st := &statement{name: name, canonical: name, body: &body{large: true}}
+	r := request{stmt: st}
+	if st.name == "" {
+		s.portals.unnamedHere = true
+	}
+	s.pins.large = true
+	r.prev = s.prepared.install(st)
+	s.push1(wire.OwedParse, r, out)
+	s.write(p.Bytes, out)
+}
+
+// maxName bounds how far a statement's name is looked for in a message that came in part.
+const maxName = 4096
+
+func (s *Session) forwardBind(p wire.Piece, body []byte, out *Actions) {
+	s.group = true
+	s.srv.Meter.bound()
+	portal, name, rest, err := wire.ParseBind(body)
+	if err != nil {
+		s.push1(wire.OwedBind, request{}, out)
+		s.write(p.Bytes, out)
+		return
+	}
+	st := s.prepared.find(name)
+	if st == nil { // the server says that there is none, or has one made in SQL
+		s.push1(wire.OwedBind, request{}, out)
+		s.portals.bound(portal, nil)
+		s.write(p.Bytes, out)
+		return
+	}
+	if !st.large {
+		s.ensure(st, out)
+	}
+	s.portals.bound(portal, st)
+	s.push1(wire.OwedBind, request{stmt: st}, out)
+	if st.canonical == st.name {
+		s.write(p.Bytes, out)
+		return
+	}
+	left := p.Length - int64(len(portal)+len(name)+2)
+	b := wire.AppendBindHeader(out.own(Server), string(portal), st.canonical, left)
+	out.put(Server, append(b, rest...))
+}
+
+func (s *Session) forwardDescribe(p wire.Piece, body []byte, out *Actions) {
+	s.group = true
+	kind, name, err := wire.ParseTarget(body)
+	if err != nil || kind != 'S' {
+		s.push1(wire.OwedDescribePortal, request{}, out)
+		s.write(p.Bytes, out)
+		return
+	}
+	st := s.prepared.find(name)
+	if st != nil && !st.large {
+		s.ensure(st, out)
+	}
+	s.push1(wire.OwedDescribeStatement, request{stmt: st}, out)
+	if st == nil || st.canonical == st.name {
+		s.write(p.Bytes, out)
+		return
+	}
+	out.put(Server, wire.AppendDescribe(out.own(Server), 'S', st.canonical))
+}
+
+func (s *Session) forwardClose(p wire.Piece, body []byte, out *Actions) {
+	s.group = true
+	kind, name, err := wire.ParseTarget(body)
+	if err == nil && kind == 'S' {
+		if st := s.prepared.find(name); st != nil && !st.large {
+			if st.name == "" {
+				s.portals.unnamedHere = false
+			}
+			s.prepared.remove(st.name)
+			s.local(request{stmt: st, answer: '3'}, out)
+			return
+		}
+	}
+	s.push1(wire.OwedClose, request{}, out)
+	s.write(p.Bytes, out)
+}
+
+func (s *Session) forwardExecute(p wire.Piece, body []byte, out *Actions) {
+	s.group = true
+	portal, _, err := wire.ParseExecute(body)
+	var r request
+	var st *statement
+	if err == nil {
+		st = s.portals.running(portal)
+	}
+	if st == nil || st.large {
+		if !s.surelyIn() {
+			s.writes = true
+		}
+		r.bits = commitsUnless(s.surelyIn())
+		s.unsure = true
+		s.push1(wire.OwedExecute, r, out)
+		s.write(p.Bytes, out)
+		return
+	}
+	v := &st.verdict
+	r = request{cmd: v.Command, flags: v.Flags, bits: s.commitBits(v), stmt: st, effect: st.effect}
+	if v.Command == router.CommandExecute {
+		s.pins.prepare = true
+	}
+	if r.bits&commits != 0 && r.bits&exits == 0 {
+		s.writes = true
+	}
+	s.pin(v.Command, v.Flags)
+	s.push1(wire.OwedExecute, r, out)
+	s.write(p.Bytes, out)
+	s.predict(v, nil)
+}
+
+func (s *Session) forwardSync(p wire.Piece, out *Actions) {
+	if s.ledger.CopyIn() {
+		s.ledger.IgnoreSync()
+		s.write(p.Bytes, out) // ignored by the server
+		return
+	}
+	s.skip = false
+	s.group, s.granted = false, false
+	r := request{}
+	if s.writes && !s.surelyIn() {
+		r.bits = commits
+	}
+	s.unsure = s.unsure || s.inTx && s.status == wire.StatusIdle
+	s.writes = false
+	s.push1(wire.OwedSync, r, out)
+	s.write(p.Bytes, out)
+}
+
+// local notes a request that walgate answers itself, in its turn.
+func (s *Session) local(r request, out *Actions) {
+	s.push1(wire.OwedLocal, r, out)
+	s.answerLocals(out)
+}

@@ -1,0 +1,132 @@
+package session
+
+import (
+	"github.com/walgate/walgate/proxy/wire"
+	"github.com/walgate/walgate/replication"
+)
+
+// serverReady takes ReadyForQuery.
+func (s *Session) serverReady(now replication.Instant, p wire.Piece, out *Actions) {
+	o := s.ledger.Head()
+	if o == nil && s.broken { // it answers the Sync that was to be ignored
+		s.ledger.Push(wire.Owed[request]{Kind: wire.OwedSync})
+		s.group, s.granted, s.writes = false, false, false
+		o = s.ledger.Head()
+	}
+	if o == nil || !o.Kind.EndsTurn() || len(p.Bytes) != wire.HeaderLen+1 {
+		s.serverProtocol(out)
+		return
+	}
+	r, injected := o.Ref, o.Injected
+	status := p.Bytes[wire.HeaderLen]
+	if fits, _ := s.ledger.Accept('Z'); !fits {
+		s.serverProtocol(out)
+		return
+	}
+	s.ledger.Pop()
+	if injected {
+		s.injectedReady(r, status, out)
+		s.answerLocals(out)
+		return
+	}
+	if s.retry.primary {
+		s.retry.count++
+		s.retried++
+		s.srv.Meter.retried()
+		s.sent = 0
+		s.letGo(Release, "", out)
+		return // advance asks for the primary
+	}
+	s.srv.Meter.answered(&s.watch, now, status == wire.StatusIdle, s.ledger.Len() > 0)
+	s.turnAnswered(status, out)
+	if s.localOnly {
+		s.tellLocalOnly(out)
+	}
+	s.tellReports(out)
+	s.pass(p.Bytes, out)
+	s.answerLocals(out)
+	if s.broken { // another ReadyForQuery may follow
+		out.detach(Discard, "what it still answers is unknown")
+		s.serverGone(now, nil, out)
+		return
+	}
+	if status == wire.StatusIdle && s.ledger.Len() == 0 && !s.group {
+		s.endTurn(now, out)
+	}
+}
+
+// turnAnswered does what the end of a turn means for the session.
+func (s *Session) turnAnswered(status byte, out *Actions) {
+	s.status = status
+	if status == wire.StatusIdle {
+		if s.failed {
+			s.settings.rolledBack()
+		} else {
+			s.settings.committed()
+		}
+		s.settlePins()
+		s.portals.ended()
+	}
+	if s.ledger.Len() == 0 && !s.group {
+		s.inTx, s.unsure = status != wire.StatusIdle, false
+	}
+	s.failed, s.swallow = false, false
+	s.retry = retry{}
+	s.flushHeld(out)
+	s.turns++
+}
+
+// injectedReady ends an injected query.
+func (s *Session) injectedReady(r request, status byte, out *Actions) {
+	switch {
+	case r.bits&rollsBack != 0:
+		if status == wire.StatusIdle {
+			s.settings.rolledBack()
+			s.letGo(Release, "", out)
+		}
+		s.end(nil, out)
+	case r.bits&restores == 0:
+	case s.restoreError == nil:
+		s.settings.base.have = s.settings.now.have
+		s.preparing, s.unproven = false, false
+	default:
+		s.restoreFailed(out)
+	}
+}
+
+// restoreFailed tells that the session's settings are refused by a server.
+func (s *Session) restoreFailed(out *Actions) {
+	why := s.restoreError
+	s.restoreError = nil
+	s.letGo(Discard, "settings were refused", out)
+	s.lostPins()
+	if s.unproven && why.Code != errCanceled.Code {
+		why.Severity = severityFatal
+		s.end(why, out)
+		return
+	}
+	s.failTurn(why, out)
+}
+
+// answerLocals gives the answers of our own that are due.
+func (s *Session) answerLocals(out *Actions) {
+	for {
+		o := s.ledger.Head()
+		if o == nil || o.Kind != wire.OwedLocal {
+			return
+		}
+		answer := o.Ref.answer
+		s.ledger.Pop()
+		if s.retry.primary || s.swallow {
+			continue
+		}
+		if s.retry.possible {
+			if s.held == nil {
+				s.held = out.take()
+			}
+			s.held = wire.AppendEmpty(s.held, answer)
+		} else {
+			out.put(Client, wire.AppendEmpty(out.own(Client), answer))
+		}
+	}
+}

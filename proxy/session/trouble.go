@@ -1,0 +1,192 @@
+package session
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/walgate/walgate/proxy/wire"
+	"github.com/walgate/walgate/replication"
+	"github.com/walgate/walgate/router"
+)
+
+// serverNotice takes NoticeResponse.
+func (s *Session) serverNotice(p wire.Piece, out *Actions) {
+	t := wire.ParseTrouble(p.Bytes[wire.HeaderLen:])
+	switch {
+	case string(t.Routine) == "SyncRepWaitForLSN":
+		// The commit is done, but not confirmed; what follows says that it succeeded (src/backend/replication/syncrep.c).
+		s.localOnly = true
+		return
+	case deadly(t.Code) && (string(t.Severity) == "WARNING" || t.Fatal()):
+		return // the server says goodbye: its end will be noticed
+	}
+	if o := s.ledger.Head(); o != nil && o.Injected || s.retry.primary || s.phase != phaseReady {
+		return
+	}
+	s.show(p, out, true)
+}
+
+// deadly reports whether an error code tells the end of a server process for reasons of its own.
+func deadly(code []byte) bool {
+	switch string(code) {
+	case "57P01", "57P02", "57P03", "57P04":
+		return true
+	default:
+		return false
+	}
+}
+
+// serverError takes ErrorResponse.
+func (s *Session) serverError(now replication.Instant, p wire.Piece, out *Actions) {
+	t := wire.ParseTrouble(p.Bytes[wire.HeaderLen:])
+	if t.Fatal() {
+		s.serverFatal(now, t, p, out)
+		return
+	}
+	o := s.ledger.Head()
+	if o == nil {
+		if s.phase == phaseReady {
+			s.srv.Meter.failed(t.Code)
+			s.show(p, out, false)
+		}
+		return
+	}
+	s.failed = true
+	switch {
+	case s.retry.primary || s.swallow || o.Ref.bits&rollsBack != 0:
+	case o.Ref.bits&restores != 0:
+		s.failed = false
+		s.restoreError = &wire.ErrorFields{Severity: severityError, Code: string(t.Code), Message: string(t.Message)}
+	case o.Injected && o.Kind.EndsTurn():
+	case s.retry.possible && s.mayCure(&o.Ref, t):
+		s.retry.possible, s.retry.primary = false, true
+		out.give(s.held)
+		s.held = nil
+	default:
+		s.retry.possible = false
+		s.flushHeld(out)
+		s.srv.Meter.failed(t.Code)
+		s.showError(&o.Ref, t, p, out)
+	}
+	s.forgetStatement(&o.Ref, t)
+	s.broken = s.broken || s.ledger.SyncIgnored()
+	s.ledger.Fail(s.undo)
+	if s.ledger.Skipping() {
+		s.group = true // up to the Sync that is still to come
+	}
+}
+
+// mayCure reports whether the turn may succeed when it is run again on the primary.
+func (s *Session) mayCure(r *request, t wire.Trouble) bool {
+	if s.retry.count >= maxRetries-1 {
+		return false
+	}
+	if !onPrimary(s.srv) && standbyRefuses(t.Code) && s.target() != router.TargetReplica {
+		return true
+	}
+	return s.outdated(r, t) && s.target() != router.TargetReplica
+}
+
+// outdated reports whether the server has no use for a statement that it was believed to have prepared: someone has
+// dropped it, or its result type has changed (src/backend/utils/cache/plancache.c).
+func (s *Session) outdated(r *request, t wire.Trouble) bool {
+	return r.stmt != nil && r.stmt.canonical != "" && !r.stmt.large &&
+		(string(t.Code) == "26000" || string(t.Routine) == "RevalidateCachedQuery")
+}
+
+func (s *Session) forgetStatement(r *request, t wire.Trouble) {
+	if !s.outdated(r, t) {
+		return
+	}
+	s.srv.statements.remove(r.stmt.canonical)
+	if string(t.Code) != "26000" {
+		s.srv.toClose = append(s.srv.toClose, r.stmt.canonical)
+	}
+}
+
+// standbyRefuses reports whether an error of a standby may come from its being one.
+func standbyRefuses(code []byte) bool {
+	switch string(code) {
+	case "25006", "0A000", "40001", "40P01", "55000", "XX000", "26000", "34000",
+		"58P01": // COPY from an unlogged table, which has no file there
+		return true
+	default:
+		return false
+	}
+}
+
+// showError passes an error on. If it names a statement, it is given the name that the client knows.
+func (s *Session) showError(r *request, t wire.Trouble, p wire.Piece, out *Actions) {
+	st := r.stmt
+	if st == nil {
+		st = r.prev
+	}
+	if st == nil || !p.Last || st.canonical == st.name || !bytes.Contains(t.Message, []byte(canonicalPrefix)) {
+		s.pass(p.Bytes, out)
+		if !p.Last {
+			s.serverChunk = chunkPass
+		}
+		return
+	}
+	e := wire.ErrorFields{Severity: string(t.Severity), Code: string(t.Code), Routine: string(t.Routine),
+		Message: strings.ReplaceAll(string(t.Message), st.canonical, st.name)}
+	wire.Fields(p.Bytes[wire.HeaderLen:], func(field byte, text []byte) {
+		switch field {
+		case 'D':
+			e.Detail = string(text)
+		case 'H':
+			e.Hint = string(text)
+		}
+	})
+	out.put(Client, wire.AppendErrorResponse(out.own(Client), e))
+}
+
+// undo takes back what a request that the server skipped would have done.
+func (s *Session) undo(o *wire.Owed[request]) {
+	r := &o.Ref
+	switch o.Kind {
+	case wire.OwedParse:
+		s.undoParse(o)
+	case wire.OwedLocal:
+		if r.answer == '1' {
+			s.prepared.uninstall(r.stmt, r.prev)
+		} else if r.stmt != nil && s.prepared.find([]byte(r.stmt.name)) == nil {
+			s.prepared.install(r.stmt)
+		}
+	case wire.OwedClose:
+		if r.closed != "" && s.srv != nil {
+			s.srv.statements.add(r.closed)
+		}
+	}
+}
+
+func (s *Session) undoParse(o *wire.Owed[request]) {
+	st := o.Ref.stmt
+	if st == nil {
+		return
+	}
+	if !o.Injected {
+		s.prepared.uninstall(st, o.Ref.prev)
+	}
+	if st.canonical == "" {
+		s.portals.unnamedHere = false
+	} else if s.srv != nil {
+		s.srv.statements.remove(st.canonical)
+	}
+}
+
+// serverProtocol ends the session because its server can't be understood.
+func (s *Session) serverProtocol(out *Actions) {
+	if s.serverChunk == chunkPass {
+		s.end(nil, out)
+		return
+	}
+	s.end(errServerProtocol, out)
+}
+
+// tellLocalOnly tells that a commit was not confirmed by a standby.
+func (s *Session) tellLocalOnly(out *Actions) {
+	s.localOnly = false
+	s.erred++
+	s.say(errLocalOnly, out)
+}

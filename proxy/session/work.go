@@ -1,0 +1,119 @@
+package session
+
+import (
+	"github.com/walgate/walgate/proxy/wire"
+	"github.com/walgate/walgate/replication"
+	"github.com/walgate/walgate/router"
+)
+
+// work is the part of a session that exists only while something is in progress: a login, a turn, a transaction, a
+// server connection, an error that must still be told. Sessions take it from the driver's Actions and give it back, so
+// that an idle session costs next to nothing.
+type work struct {
+	// The server connection.
+	srv        *ServerFacts
+	attachment Attachment
+	ledger     wire.Ledger[request]
+	free       bool // turns may start on srv without asking again
+	granted    bool // the turn for which srv was given may start
+	copying    bool // the frame in hand is not in the driver's buffer: it can't be lent on
+	// inTx is what the transaction status will be when all that was written has been answered, as far as is known; group:
+	// frames were written since the last Sync or Query.
+	inTx   bool
+	unsure bool // what is outstanding may leave the transaction status other than inTx says
+	group  bool
+	writes bool // the open group has a write outside a transaction: its Sync commits
+	failed bool // the turn in progress had an error
+	alone  bool // the statement that was completed last ran outside a transaction block
+	// ghost: the transaction died with its server; walgate plays the failed transaction. untold is the error that the
+	// client must still be told about what it lost.
+	ghost  bool
+	untold *wire.ErrorFields
+
+	// pend holds client frames: up to sent those of the current turn, kept while it may run again; behind them those
+	// that wait.
+	pend  []byte
+	sent  int
+	turn  turn
+	need  Need
+	retry retry
+	// waiting: a Need is open. preparing: a restore of settings must succeed before the turn is written. since is when
+	// the wait for a server (or for the gate) began.
+	waiting   bool
+	preparing bool
+	since     replication.Instant
+	watch     stopwatch
+
+	clientChunk disposition
+	serverChunk disposition
+	dropped     byte // type of the client's message that is being dropped, if its end needs an answer
+	skip        bool // client frames are dropped up to Sync
+	swallow     bool // replies are dropped up to ReadyForQuery (its error has been told already)
+
+	held     []byte // replies that may still be taken back
+	withheld []byte // server frames that the gate does not let through
+
+	settings settingState
+	portals  portals
+	pins     pins
+	stale    bool // what the server reports may differ from what the client was told
+	shutdown *wire.ErrorFields
+	// localOnly: a commit of the turn was made, but its wait for the standby was cancelled.
+	localOnly bool
+	// restoreError is why a server refused the session's settings; broken: what the server connection still answers is
+	// not known for sure, so that nothing else may use it.
+	restoreError *wire.ErrorFields
+	broken       bool
+	clock        replication.Instant // when the event in hand came
+}
+
+// begin makes w the work of s.
+func (s *Session) begin(w *work) {
+	s.work = w
+	w.settings.begin(s.want, s.startup, &s.cfg.shared)
+}
+
+// rest gives the work back if nothing is in progress.
+func (s *Session) rest(out *Actions) {
+	w := s.work
+	if w.srv != nil || w.waiting || w.pend != nil || w.ghost || w.skip || w.untold != nil || w.shutdown != nil ||
+		w.clientChunk != chunkNone || s.status != wire.StatusIdle {
+		if s.phase != phaseClosed {
+			return
+		}
+	}
+	s.want = w.settings.now.want
+	s.work = nil
+	out.giveWork(w)
+}
+
+// reset makes w fit for another session; memory is kept within bounds.
+func (w *work) reset() {
+	w.ledger.Reset()
+	*w = work{ledger: w.ledger}
+}
+
+// request is what a session remembers of a request in the ledger.
+type request struct {
+	cmd    router.Command
+	flags  router.Flags
+	bits   bits
+	answer byte       // OwedLocal: the type of the answer
+	stmt   *statement // Parse, Bind, Describe, Execute, Close
+	prev   *statement // what a Parse replaced
+	effect *effect
+	closed string // the canonical name of an injected Close
+}
+
+// bits are facts about a request.
+type bits uint8
+
+const (
+	commits   bits = 1 << iota // may have committed something when its answer is missing
+	exits                      // ends a transaction block
+	restores                   // injected: restores settings
+	parses                     // prepares a canonical statement on the server
+	rollsBack                  // injected: the rollback for a client that has left
+	outside                    // surely runs outside a transaction block
+	finished                   // its last CommandComplete has been passed on
+)
