@@ -34,13 +34,14 @@ var allowed = map[string][]string{
 
 	"proxy/wire":      {},
 	"proxy/session":   {"proxy/wire", "router", "replication"},
+	"proxy/catalog":   {"router", "replication"},
 	"proxy/auth":      {"proxy/wire", "replication"},
 	"proxy/login":     {"proxy/auth", "proxy/session", "proxy/wire", "router", "replication"},
 	"proxy/pool":      {"proxy/auth", "proxy/session", "proxy/wire", "router", "replication", "replication/boottime"},
 	"proxy/netdriver": {"proxy/auth", "proxy/login", "proxy/pool", "proxy/session", "proxy/wire", "router", "replication", "replication/boottime"},
 	"proxy/loop":      {"proxy/auth", "proxy/login", "proxy/pool", "proxy/session", "proxy/wire", "router", "replication", "replication/boottime"},
 	"proxy/admin":     {"proxy/auth", "proxy/pool", "proxy/session", "proxy/wire", "router", "replication", "replication/boottime"},
-	"proxy": {"proxy/admin", "proxy/auth", "proxy/login", "proxy/loop", "proxy/netdriver", "proxy/pool", "proxy/session", "proxy/wire", "router",
+	"proxy": {"proxy/admin", "proxy/auth", "proxy/catalog", "proxy/login", "proxy/loop", "proxy/netdriver", "proxy/pool", "proxy/session", "proxy/wire", "router",
 		"replication", "replication/boottime", "replication/monitor"},
 
 	"bench":           {"replication"},
