@@ -33,8 +33,11 @@ type Budget struct {
 	all     map[*Server]struct{}
 	waiting queue
 	held    bool // the view lets no session have a server of this (primary) budget now
+	paused  bool // by an administrator: nobody gets a server, and those that are free are closed
 	closed  bool
-	failing bool // the last attempt to open a connection failed, and that was logged
+	// generation rises with each Reconnect: servers of older ones are closed when they are given back.
+	generation uint32
+	failing    bool // the last attempt to open a connection failed, and that was logged
 }
 
 // errClosed is the cause with which a closed budget's goroutines end.
@@ -53,7 +56,7 @@ const (
 func (b *Budget) acquire(t *Ticket, now replication.Instant) (*Server, outcome) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed || b.held {
+	if b.closed || b.held || b.paused {
 		return nil, refused
 	}
 	if b.waiting.length == 0 {
@@ -159,6 +162,10 @@ func (b *Budget) giveBack(s *Server, keep bool, now replication.Instant) *Ticket
 
 // reuse lends the server to the first in the queue or puts it on the shelf. Called with mu held.
 func (b *Budget) reuse(s *Server, now replication.Instant) *Ticket {
+	if b.paused || s.generation != b.generation {
+		b.drop(s)
+		return nil
+	}
 	if !b.held {
 		if t := b.waiting.pop(); t != nil {
 			b.lend(s)
@@ -188,7 +195,7 @@ func (b *Budget) cancelled(s *Server, now replication.Instant) *Ticket {
 
 // fill opens connections as long as more sessions wait than are being served by those under way. Called with mu held.
 func (b *Budget) fill() {
-	for !b.closed && b.dialing < b.waiting.length && b.open < b.set.cfg.Max {
+	for !b.closed && !b.paused && b.dialing < b.waiting.length && b.open < b.set.cfg.Max {
 		b.open++
 		b.dialing++
 		b.set.tasks.Go(b.serve)
@@ -198,10 +205,14 @@ func (b *Budget) fill() {
 // serve opens one connection, gives it to a keeper, hands it out, and waits until it has ended. It ends with the
 // connection, or when nobody waits for one that can't be opened, or when the budget is closed.
 func (b *Budget) serve() {
+	b.mu.Lock()
+	generation := b.generation // where it dials to is decided now
+	b.mu.Unlock()
 	s := b.connect()
 	if s == nil {
 		return
 	}
+	s.generation = generation
 	b.keeperOfNext().Adopt(s, nil)
 	b.mu.Lock()
 	b.dialing--
@@ -248,6 +259,7 @@ func (b *Budget) remove(s *Server) {
 	delete(b.all, s)
 	b.open--
 	b.fill()
+	b.set.closed.Publish(struct{}{})
 }
 
 // connect tries until there is a connection. It returns nil, having given up its place, when it may not go on.
@@ -289,6 +301,7 @@ func (b *Budget) failed(err error) (again bool) {
 	if !again {
 		b.dialing--
 		b.open--
+		b.set.closed.Publish(struct{}{})
 	}
 	repeated := b.failing
 	b.failing = true

@@ -156,9 +156,9 @@ func newBench(t *testing.T, change func(*Config)) *bench {
 		Secret:        func(string) auth.Secret { return auth.Secret{} },
 		LoggedIn:      func(Key, []session.Parameter) {},
 		Keeper:        b,
-		Reroute: func(t *Ticket) { b.rerouted <- t },
-		Changed: func() { b.changed.Add(1) },
-		Failed:  func(Key, error) {},
+		Reroute:       func(t *Ticket) { b.rerouted <- t },
+		Changed:       func() { b.changed.Add(1) },
+		Failed:        func(Key, error) {},
 	}
 	if change != nil {
 		change(&cfg)

@@ -29,10 +29,11 @@ type Server struct {
 	// Driver is the keeper's own state of the connection.
 	Driver any
 
-	ended  chan struct{} // closed by Ended
-	budget *Budget
-	born   replication.Instant
-	gone   atomic.Bool // its driver has seen the end of the connection
+	ended      chan struct{} // closed by Ended
+	budget     *Budget
+	generation uint32 // of the budget, when it was dialled
+	born       replication.Instant
+	gone       atomic.Bool // its driver has seen the end of the connection
 
 	// Guarded by budget.mu.
 	state     serverState

@@ -43,6 +43,7 @@ type Set struct {
 	log    *slog.Logger
 	tasks  sync.WaitGroup // connections: dialling, and their drivers
 	nextID atomic.Uint64
+	closed replication.Feed[struct{}] // published whenever a connection has ended
 
 	mu      sync.Mutex
 	view    replication.View
@@ -50,6 +51,7 @@ type Set struct {
 	standby map[Key]*Budget
 	loads   map[replication.NodeID]*atomic.Int32
 	meters  map[meterKey]*session.Meter // of all budgets that ever were: counters outlive epochs
+	pauses  pauses
 	ended   bool
 }
 
@@ -143,7 +145,7 @@ func (s *Set) budget(key Key, role replication.Role, epoch replication.Epoch) *B
 	}
 	b := &Budget{
 		set: s, key: key, at: Address{member.Host, member.Port}, role: role, load: s.loadOf(key.Node),
-		meter: s.meter(meterKey{key, role}), all: map[*Server]struct{}{}, held: role == replication.RolePrimary && !s.view.Writable(),
+		meter: s.meter(meterKey{key, role}), paused: s.pauses.has(key.Database), all: map[*Server]struct{}{}, held: role == replication.RolePrimary && !s.view.Writable(),
 	}
 	if role == replication.RolePrimary {
 		b.epoch = epoch

@@ -71,3 +71,6 @@ func (f *ServerFacts) Reported(name string) (string, bool) {
 
 // ReportedAll returns all ParameterStatus values; the caller must not change them.
 func (f *ServerFacts) ReportedAll() []Parameter { return f.reported }
+
+// Statements is the number of statements that are prepared on the server.
+func (f *ServerFacts) Statements() int { return len(f.statements.byName) }
