@@ -129,6 +129,8 @@ type visitor struct {
 
 // Granted implements pool.Waiter.
 func (v *visitor) Granted(_ *pool.Ticket, server *pool.Server) {
+	// It may be a connection that was opened before the parameters were forgotten.
+	v.door.loggedIn(server.Key(), server.Reported)
 	if next := v.door.broker.GiveBack(server, true); next != nil {
 		next.Waiter.Granted(next, server)
 	}

@@ -94,3 +94,41 @@ func TestReadsOnStandby(t *testing.T) {
 		t.Errorf("%d rows, want 2", n)
 	}
 }
+
+// A standby that has not replayed CREATE DATABASE refuses the login; that says nothing of the database.
+func TestStandbyDoesNotKnowDatabaseYet(t *testing.T) {
+	s := newSetup(t, func(c *proxy.Config) { c.MaxStatusAge, c.Level = time.Hour, router.LevelEventual })
+	standby := s.withStandby(t)
+	direct, err := pgx.Connect(testContext(t), standby.direct("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = direct.Close(testContext(t)) }()
+	mustExec(t, direct, "select pg_wal_replay_pause()")
+	eventually(t, "replay to pause", func() bool {
+		return query[string](t, direct, "select pg_get_wal_replay_pause_state()") == "paused"
+	})
+	s.pg.exec(t, "create database young owner app")
+	ctx := testContext(t)
+	for range 3 { // the server connection of the first is idle when the others log in
+		conn, err := pgx.Connect(ctx, s.url("app", "secret", "young"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if query[bool](t, conn, "/* walgate: target=replica */ select pg_is_in_recovery()") {
+			t.Error("an answer from a standby that can't know the database")
+		}
+		if err := conn.Close(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustExec(t, direct, "select pg_wal_replay_resume()")
+	conn, err := pgx.Connect(ctx, s.url("app", "secret", "young"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	eventually(t, "reads on the standby", func() bool {
+		return query[bool](t, conn, "/* walgate: target=replica */ select pg_is_in_recovery()")
+	})
+}

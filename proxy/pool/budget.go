@@ -9,6 +9,7 @@ import (
 
 	"github.com/walgate/walgate/proxy/session"
 	"github.com/walgate/walgate/replication"
+	"github.com/walgate/walgate/router"
 )
 
 // Budget is the server connections of one (node, database, user) in one role and, for a primary, one epoch: how many
@@ -283,9 +284,9 @@ func (b *Budget) connect() *Server {
 
 // failed deals with a connection that could not be opened and reports whether to try again.
 //
-// A refusal of the role or database itself is everybody's answer. Anything else may pass: of several attempts under way
-// one goes on. Those who wait for a standby are sent away to choose another node; those who wait for the primary wait
-// on, within the hold timeout of their sessions.
+// A refusal of the role or database itself is everybody's answer if the primary gives it; a standby may only not know
+// them yet. Anything else may pass: of several attempts under way one goes on. Those who wait for a standby are sent away
+// to choose another node; those who wait for the primary wait on, within the hold timeout of their sessions.
 func (b *Budget) failed(err error) (again bool) {
 	var refusal *LoginError
 	lasting := errors.As(err, &refusal) && refusal.Lasting()
@@ -308,7 +309,7 @@ func (b *Budget) failed(err error) (again bool) {
 	b.mu.Unlock()
 	b.set.logFailure(b, err, repeated)
 	for _, t := range turned {
-		if lasting {
+		if lasting && (b.role == replication.RolePrimary || t.Need.Kind == router.Write) { // such a write insists on standbys
 			t.Waiter.Refused(t, refusal.Failure)
 		} else {
 			t.Avoid = b.key.Node

@@ -348,7 +348,7 @@ func (s *Set) open(b *Budget) (*Server, error) {
 	facts := session.NewServerFacts(s.nextID.Add(1), b.key.Node, b.role, b.epoch, l.parameters, s.cfg.MaxStatements)
 	facts.ProcessID, facts.Secret, facts.Meter = l.processID, l.secret, b.meter
 	s.cfg.LoggedIn(b.key, l.parameters)
-	return &Server{Facts: facts, Conn: l.conn, Address: b.at, budget: b, born: s.now(), state: serverGone, ended: make(chan struct{})}, nil
+	return &Server{Facts: facts, Conn: l.conn, Address: b.at, Reported: l.parameters, budget: b, born: s.now(), state: serverGone, ended: make(chan struct{})}, nil
 }
 
 // logFailure reports a connection that could not be opened: the first of a row as a warning. Errors of a fenced budget
