@@ -31,6 +31,7 @@ func (s *Server) accept(ctx context.Context, l net.Listener, cfg *session.Config
 			s.turnAway(conn)
 			continue
 		}
+		s.cfg.TCP.Apply(conn)
 		s.clients.Go(func() { // ends with the connection
 			defer s.sessions.leave(id)
 			s.goroutines.Serve(ctx, conn, id, cfg)

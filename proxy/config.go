@@ -8,7 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/walgate/walgate/proxy/session"
+	"github.com/walgate/walgate/proxy/pool"
 	"github.com/walgate/walgate/replication"
 	"github.com/walgate/walgate/router"
 )
@@ -20,34 +20,34 @@ type Listener struct {
 	Target  router.Target // TargetAuto, TargetPrimary, or TargetReplica for the read endpoint
 }
 
-// PoolMode overrides the pool mode of one database, or of one user of it.
-type PoolMode struct {
-	Database string // empty: any
-	User     string // empty: any
-	Mode     session.PoolMode
-}
-
 // Config is everything that can be set about a Server. Nothing has a default here; see app.Default.
 type Config struct {
 	ID        string // of this proxy, in reports and its registration
 	Listeners []Listener
 
-	PoolMax          int           // server connections per (node, database, user)
-	PoolIdleTimeout  time.Duration // an idle server connection is closed after this
-	PoolLifetime     time.Duration // and not reused after this
-	ConnectTimeout   time.Duration // one server connection's dial and login
-	ConnectBackoff   time.Duration // between attempts, doubled up to 16 times this
-	MaxPrepared      int           // canonical statements kept on one server connection
-	PoolModes        []PoolMode    // the first match counts; none: transaction pooling
-	AllowInternal    bool          // let clients log in as walgate_*
-	MonitorUser      string        // walgate_monitor
-	MonitorPassword  string        // its password
-	MonitorDatabase  string        // where the function walgate.verifier(text) lives
-	VerifierRefresh  time.Duration // cached verifiers older than this are asked for again at the next login
-	MaxVerifiers     int           // cached roles
-	MaxConcurrentLog int           // logins at work at the same time
-	MockSecret       []byte        // see auth.Config; random when empty
-	SCRAMIterations  int           // shown to unknown roles (4096)
+	Pools              []PoolRule    // the first match counts
+	PoolMax            int           // server connections per (node, database, user) that no rule names
+	PoolNodeMax        int           // server connections per node; 0: no limit
+	PoolReserveTimeout time.Duration // a reserve connection is opened once a session has waited for so long
+	PoolIdleTimeout    time.Duration // an idle server connection is closed after this
+	PoolLifetime       time.Duration // and not lent again after this, less up to a tenth
+	PoolCheckDelay     time.Duration // one that has been idle for longer is looked at before it is lent
+	MaxDials           int           // attempts to connect to one node at a time
+	MaxCancels         int           // CancelRequests to one node at a time
+	MaxQueuedCancels   int           // and that wait for that; more are dropped
+	TCP                pool.TCP      // of client and server connections
+	ConnectTimeout     time.Duration // one server connection's dial and login
+	ConnectBackoff     time.Duration // between attempts, doubled up to 16 times this
+	MaxPrepared        int           // canonical statements kept on one server connection
+	AllowInternal      bool          // let clients log in as walgate_*
+	MonitorUser        string        // walgate_monitor
+	MonitorPassword    string        // its password
+	MonitorDatabase    string        // where the function walgate.verifier(text) lives
+	VerifierRefresh    time.Duration // cached verifiers older than this are asked for again at the next login
+	MaxVerifiers       int           // cached roles
+	MaxConcurrentLog   int           // logins at work at the same time
+	MockSecret         []byte        // see auth.Config; random when empty
+	SCRAMIterations    int           // shown to unknown roles (4096)
 
 	MaxClients    int           // client connections, logins included; beyond, 53300
 	LoginTimeout  time.Duration // from accept to the end of login, holding included
@@ -103,7 +103,8 @@ func (c Config) validate() error {
 		}
 	}
 	for name, n := range map[string]int64{
-		"PoolMax": int64(c.PoolMax), "MaxPrepared": int64(c.MaxPrepared), "MaxVerifiers": int64(c.MaxVerifiers),
+		"PoolMax": int64(c.PoolMax), "MaxDials": int64(c.MaxDials), "MaxCancels": int64(c.MaxCancels),
+		"MaxQueuedCancels": int64(c.MaxQueuedCancels), "MaxPrepared": int64(c.MaxPrepared), "MaxVerifiers": int64(c.MaxVerifiers),
 		"MaxConcurrentLog": int64(c.MaxConcurrentLog), "SCRAMIterations": int64(c.SCRAMIterations),
 		"MaxClients": int64(c.MaxClients), "MaxHeld": int64(c.MaxHeld), "MaxHeldBytes": c.MaxHeldBytes,
 		"MaxCollected": int64(c.MaxCollected), "MaxHeldReply": int64(c.MaxHeldReply),
@@ -118,6 +119,12 @@ func (c Config) validate() error {
 		if n <= 0 {
 			return fmt.Errorf("proxy: %s must be positive", name)
 		}
+	}
+	if c.PoolNodeMax < 0 || c.PoolCheckDelay < 0 || c.PoolReserveTimeout <= 0 {
+		return errPoolTimes
+	}
+	if err := errors.Join(newRules(c).validate(), c.TCP.Validate()); err != nil {
+		return err
 	}
 	if c.MonitorUser == "" || c.MonitorDatabase == "" {
 		return errors.New("proxy: the role and database for looking up verifiers are not set")

@@ -28,7 +28,7 @@ type door struct {
 	checker  *login.Checker
 	broker   *broker
 	sessions *registry
-	modes    []PoolMode
+	rules    rules
 	internal bool // walgate_* may log in
 	max      int  // cached logins, and cached keys
 
@@ -62,6 +62,10 @@ func (d *door) Refuse(req *session.AuthRequest) *session.Failure {
 // Admit implements login.Host.
 func (d *door) Admit(id uint32, req *session.AuthRequest) *session.AuthOutcome {
 	at := place{req.Database, req.User}
+	rule := d.rules.find(at.database, at.user)
+	if failure := d.sessions.room(at, rule); failure != nil {
+		return &session.AuthOutcome{Failure: *failure} // before it takes a server's time
+	}
 	parameters, ok := d.cached(at)
 	if !ok {
 		return nil
@@ -71,9 +75,11 @@ func (d *door) Admit(id uint32, req *session.AuthRequest) *session.AuthOutcome {
 		secret = make([]byte, 32)
 	}
 	rand.Read(secret) // never fails
-	d.sessions.admit(id, secret)
+	if failure := d.sessions.admit(id, secret, at, rule); failure != nil {
+		return &session.AuthOutcome{Failure: *failure}
+	}
 	return &session.AuthOutcome{
-		OK: true, Parameters: parameters, ProcessID: id, Secret: secret, PoolMode: d.mode(at),
+		OK: true, Parameters: parameters, ProcessID: id, Secret: secret, PoolMode: rule.Mode,
 	}
 }
 
@@ -179,15 +185,6 @@ func (d *door) secret(user string) auth.Secret {
 	defer d.mu.Unlock()
 	keys, ok := d.keys[user]
 	return auth.Secret{Keys: keys, HasKeys: ok}
-}
-
-func (d *door) mode(at place) session.PoolMode {
-	for _, m := range d.modes {
-		if (m.Database == "" || m.Database == at.database) && (m.User == "" || m.User == at.user) {
-			return m.Mode
-		}
-	}
-	return session.PoolTransaction
 }
 
 // makeRoom removes some entry of a map that has reached its limit.

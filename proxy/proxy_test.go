@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/walgate/walgate/proxy"
+	"github.com/walgate/walgate/proxy/pool"
 	"github.com/walgate/walgate/replication"
 	"github.com/walgate/walgate/replication/boottime"
 	"github.com/walgate/walgate/router"
@@ -36,6 +37,8 @@ func testConfig() proxy.Config {
 	return proxy.Config{
 		ID: "test", Listeners: []proxy.Listener{{Network: "tcp", Address: "127.0.0.1:0", Target: router.TargetAuto}},
 		PoolMax: 20, PoolIdleTimeout: time.Minute, PoolLifetime: time.Hour, ConnectTimeout: 5 * time.Second,
+		PoolReserveTimeout: time.Minute, PoolCheckDelay: time.Second, MaxDials: 8, MaxCancels: 4, MaxQueuedCancels: 1000,
+		TCP:            pool.TCP{KeepaliveIdle: 10 * time.Second, KeepaliveInterval: 3 * time.Second, KeepaliveCount: 3, UserTimeout: 20 * time.Second},
 		ConnectBackoff: 20 * time.Millisecond, MaxPrepared: 100,
 		MonitorUser: "walgate_monitor", MonitorPassword: "monitor", MonitorDatabase: "postgres",
 		VerifierRefresh: time.Second, MaxVerifiers: 1000, MaxConcurrentLog: 16, SCRAMIterations: 4096,

@@ -2,7 +2,10 @@ package proxy
 
 import (
 	"crypto/subtle"
+	"maps"
 	"sync"
+
+	"github.com/walgate/walgate/proxy/session"
 )
 
 // registry is the clients of a proxy by the process id that they know, with the driver that serves each.
@@ -12,16 +15,27 @@ type registry struct {
 	mu      sync.Mutex
 	last    uint32
 	entries map[uint32]member
-	gone    sync.Cond // of mu: an entry was removed
+	seats   map[place]*seat // of those that are logged in
+	// Those that are logged in, by database and by user.
+	databases, users map[string]int
+
+	gone sync.Cond // of mu: an entry was removed
 }
 
 type member struct {
 	driver driver
 	secret string // empty before login
+	seat   *seat  // nil before
+}
+
+// seat counts the clients of one database and user.
+type seat struct {
+	place
+	clients int
 }
 
 func newRegistry(limit int) *registry {
-	r := &registry{max: limit, entries: map[uint32]member{}}
+	r := &registry{max: limit, entries: map[uint32]member{}, seats: map[place]*seat{}, databases: map[string]int{}, users: map[string]int{}}
 	r.gone.L = &r.mu
 	return r
 }
@@ -48,18 +62,73 @@ func (r *registry) enter(d driver) (id uint32, ok bool) {
 func (r *registry) leave(id uint32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	s := r.entries[id].seat
 	delete(r.entries, id)
 	r.gone.Broadcast()
+	if s == nil {
+		return
+	}
+	if s.clients--; s.clients == 0 {
+		delete(r.seats, s.place)
+	}
+	less(r.databases, s.database)
+	less(r.users, s.user)
 }
 
-// admit notes the cancel key of a client that has logged in.
-func (r *registry) admit(id uint32, secret []byte) {
+func less(counts map[string]int, name string) {
+	if counts[name]--; counts[name] == 0 {
+		delete(counts, name)
+	}
+}
+
+// admit notes the cancel key of a client that has logged in, unless its database or user has as many clients as the rule
+// allows.
+func (r *registry) admit(id uint32, secret []byte, at place, rule *PoolRule) *session.Failure {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if m, ok := r.entries[id]; ok {
-		m.secret = string(secret)
-		r.entries[id] = m
+	if failure := r.full(at, rule); failure != nil {
+		return failure
 	}
+	m, ok := r.entries[id]
+	if !ok {
+		return nil
+	}
+	s := r.seats[at]
+	if s == nil {
+		s = &seat{place: at}
+		r.seats[at] = s
+	}
+	s.clients++
+	r.databases[at.database]++
+	r.users[at.user]++
+	m.secret, m.seat = string(secret), s
+	r.entries[id] = m
+	return nil
+}
+
+// room says why no further client may come there; nil lets it.
+func (r *registry) room(at place, rule *PoolRule) *session.Failure {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.full(at, rule)
+}
+
+// full is room. Called with mu held.
+func (r *registry) full(at place, rule *PoolRule) *session.Failure {
+	switch {
+	case rule.DatabaseClients > 0 && r.databases[at.database] >= rule.DatabaseClients:
+		return tooMany("database", at.database, rule.DatabaseClients, "max_database_clients")
+	case rule.UserClients > 0 && r.users[at.user] >= rule.UserClients:
+		return tooMany("user", at.user, rule.UserClients, "max_user_clients")
+	}
+	return nil
+}
+
+// clientCounts returns how many clients are logged in, by database and by user.
+func (r *registry) clientCounts() (databases, users map[string]int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.databases), maps.Clone(r.users)
 }
 
 // byKey returns the driver of the client whose cancel key this is, nil if there is none.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -78,7 +79,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.broker.state.Store(&state{})
 	s.broker.board.Store(&replication.StatusBoard{})
 	s.door = &door{
-		broker: s.broker, sessions: s.sessions, modes: cfg.PoolModes, internal: cfg.AllowInternal, max: cfg.MaxVerifiers,
+		broker: s.broker, sessions: s.sessions, rules: newRules(cfg), internal: cfg.AllowInternal, max: cfg.MaxVerifiers,
 		keys: map[string]auth.Keys{}, parameters: map[place][]session.Parameter{},
 	}
 	s.metrics = newMetrics(s)
@@ -114,8 +115,11 @@ func (s *Server) build() error {
 	}
 	s.drivers = append(s.drivers, s.goroutines)
 	s.pools, err = pool.New(pool.Config{
-		Max: s.cfg.PoolMax, IdleTimeout: s.cfg.PoolIdleTimeout, Lifetime: s.cfg.PoolLifetime,
-		ConnectTimeout: s.cfg.ConnectTimeout, Backoff: s.cfg.ConnectBackoff, MaxStatements: s.cfg.MaxPrepared,
+		Limits: s.door.rules.limits, Warm: s.door.rules.warm(), NodeMax: s.cfg.PoolNodeMax,
+		Dials: s.cfg.MaxDials, Cancels: s.cfg.MaxCancels, CancelQueue: s.cfg.MaxQueuedCancels,
+		ReserveTimeout: s.cfg.PoolReserveTimeout, IdleTimeout: s.cfg.PoolIdleTimeout, Lifetime: s.cfg.PoolLifetime,
+		CheckDelay: s.cfg.PoolCheckDelay, ConnectTimeout: s.cfg.ConnectTimeout, Backoff: s.cfg.ConnectBackoff,
+		MaxStatements: s.cfg.MaxPrepared, TCP: s.cfg.TCP,
 		Now: boottime.Now, Secret: s.door.secret, LoggedIn: s.door.loggedIn, Keeper: s.goroutines,
 		Reroute: s.broker.reroute, Changed: s.turned,
 		Failed: func(key pool.Key, err error) {
@@ -166,9 +170,7 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 func (s *Server) listen(ctx context.Context) ([]net.Listener, error) {
-	listen := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{
-		Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3,
-	}}
+	var listen net.ListenConfig // accept sets the keepalive of Config.TCP
 	var listeners []net.Listener
 	var addrs []net.Addr
 	for _, l := range s.cfg.Listeners {
@@ -246,6 +248,16 @@ func (s *Server) Sessions() []SessionInfo {
 	slices.SortFunc(all, func(a, b SessionInfo) int { return int(int64(a.ID) - int64(b.ID)) })
 	return all
 }
+
+// PoolNodes returns the numbers that pools of one node share, ordered by node.
+func (s *Server) PoolNodes() []pool.NodeStats {
+	all := s.pools.NodeStats()
+	slices.SortFunc(all, func(a, b pool.NodeStats) int { return strings.Compare(string(a.Node), string(b.Node)) })
+	return all
+}
+
+// Clients returns how many clients are logged in, by database and by user.
+func (s *Server) Clients() (databases, users map[string]int) { return s.sessions.clientCounts() }
 
 // Pools returns the numbers of all pools, ordered by node, database and user.
 func (s *Server) Pools() []pool.Stats {

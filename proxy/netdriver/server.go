@@ -206,7 +206,7 @@ func (s *server) idle() bool {
 	}
 }
 
-// count keeps the numbers of turns and errors.
+// count keeps the numbers of turns and errors, and shows the pool what was completed.
 func (s *server) count(p wire.Piece) {
 	switch {
 	case !p.First:
@@ -216,6 +216,8 @@ func (s *server) count(p wire.Piece) {
 		} else {
 			s.driver.counters.standbyTurns.Add(1)
 		}
+	case p.Type == 'C' && p.Last && len(p.Bytes) > wire.HeaderLen:
+		s.pool.Completed(p.Bytes[wire.HeaderLen : len(p.Bytes)-1])
 	case p.Type == 'E':
 		for fields := p.Bytes[wire.HeaderLen:]; len(fields) > 1; {
 			field, rest, _ := bytes.Cut(fields, []byte{0})

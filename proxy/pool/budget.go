@@ -3,8 +3,9 @@ package pool
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/walgate/walgate/proxy/session"
@@ -16,15 +17,16 @@ import (
 // may be open, which are idle, and who waits. It is closed for good when the view gives the node another role or epoch;
 // a new Budget then takes its place in the Set.
 type Budget struct {
-	set   *Set
-	key   Key
-	at    Address
-	role  replication.Role
-	epoch replication.Epoch // primaries: what their servers are stamped with
-	load  *atomic.Int32     // of the node: servers in use
-	meter *session.Meter    // of all budgets with this key and role
-	ctx   context.Context   // ends when the budget is closed: for its own goroutines
-	stop  context.CancelCauseFunc
+	set    *Set
+	key    Key
+	at     Address
+	role   replication.Role
+	epoch  replication.Epoch // primaries: what their servers are stamped with
+	node   *node
+	limits Limits
+	meter  *session.Meter  // of all budgets with this key and role
+	ctx    context.Context // ends when the budget is closed: for its own goroutines
+	stop   context.CancelCauseFunc
 
 	mu      sync.Mutex
 	open    int       // connections open or being opened
@@ -39,7 +41,17 @@ type Budget struct {
 	// generation rises with each Reconnect: servers of older ones are closed when they are given back.
 	generation uint32
 	failing    bool // the last attempt to open a connection failed, and that was logged
+	inLine     bool // for room on the node; changed with mu and the node's mu held
+	// reserving: a goroutine waits until the first in the queue may have a reserve connection.
+	reserving bool
+	// PostgreSQL has refused a connection for want of its own: no more than shrunk until then.
+	shrunk      int
+	shrunkUntil replication.Instant
+	warmAt      replication.Instant // nothing is opened without a waiting session before
 }
+
+// shrinkFor is how long a pool that met PostgreSQL's own limit opens nothing more.
+const shrinkFor = 5 * time.Second
 
 // errClosed is the cause with which a closed budget's goroutines end.
 var errClosed = errors.New("server connections are fenced by a newer view")
@@ -72,6 +84,7 @@ func (b *Budget) acquire(t *Ticket, now replication.Instant) (*Server, outcome) 
 		t.home.Store(nil)
 		return nil, refused
 	}
+	t.queued = now
 	b.waiting.push(t)
 	b.fill()
 	return nil, queued
@@ -85,14 +98,16 @@ func (b *Budget) withdraw(t *Ticket) bool {
 		return false
 	}
 	b.waiting.remove(t)
+	b.restate()
 	return true
 }
 
 // takeIdle takes the hottest idle server that may still be reused, of the keeper if it has one. Called with mu held.
 func (b *Budget) takeIdle(keeper Keeper, now replication.Instant) *Server {
 	for len(b.shelf) > 0 {
-		s := b.unshelve(b.hottest(keeper))
-		if !s.Gone() && now.Sub(s.born) < b.set.cfg.Lifetime {
+		s := b.shelf[b.hottest(keeper)]
+		b.unshelve(s)
+		if b.fresh(s, now) && (now.Sub(s.idleSince) < b.set.cfg.CheckDelay || seemsAlive(s.Conn)) {
 			return s
 		}
 		b.drop(s)
@@ -111,21 +126,17 @@ func (b *Budget) hottest(keeper Keeper) int {
 	return top
 }
 
-// unshelve takes the server off the shelf. Called with mu held.
-func (b *Budget) unshelve(i int) *Server {
-	s := b.shelf[i]
-	last := len(b.shelf) - 1
-	copy(b.shelf[i:], b.shelf[i+1:])
-	b.shelf[last] = nil
-	b.shelf = b.shelf[:last]
-	return s
+// fresh reports whether the server may be lent (again). Called with mu held.
+func (b *Budget) fresh(s *Server, now replication.Instant) bool {
+	return !s.Gone() && !s.tainted && now < s.expires && !b.paused && s.generation == b.generation
 }
 
 // lend marks the server as used. Called with mu held.
 func (b *Budget) lend(s *Server) {
 	s.state = serverUsed
+	s.loan++
 	b.used++
-	b.load.Add(1)
+	b.node.load.Add(1)
 }
 
 // drop closes the connection; its keeper then ends it and the server is removed. Called with mu held.
@@ -143,33 +154,45 @@ func (b *Budget) giveBack(s *Server, keep bool, now replication.Instant) *Ticket
 		return nil
 	}
 	b.used--
-	b.load.Add(-1)
+	b.node.load.Add(-1)
 	notify := b.held && b.role == replication.RolePrimary
 	var next *Ticket
 	switch {
-	case !keep || b.closed || s.Gone() || now.Sub(s.born) >= b.set.cfg.Lifetime:
+	case !keep:
 		b.drop(s)
-	case s.cancels > 0:
+	case s.cancelling:
 		s.state = serverParked
 	default:
-		next = b.reuse(s, now)
+		next = b.restore(s, now)
 	}
+	altered := s.altered
+	s.altered = false
 	b.mu.Unlock()
 	if notify {
 		b.set.cfg.Changed()
 	}
+	if altered { // its transaction has ended by now, if it had one
+		b.set.defaultsChanged()
+	}
 	return next
+}
+
+// restore makes the server available again, unless it may not be used again or another pool needs its room more. Called
+// with mu held.
+func (b *Budget) restore(s *Server, now replication.Instant) *Ticket {
+	if b.closed || !b.fresh(s, now) || b.node.hungry.Load() > 0 && b.node.gives(b, b.waiting.oldest(), now) {
+		b.drop(s)
+		return nil
+	}
+	return b.reuse(s, now)
 }
 
 // reuse lends the server to the first in the queue or puts it on the shelf. Called with mu held.
 func (b *Budget) reuse(s *Server, now replication.Instant) *Ticket {
-	if b.paused || s.generation != b.generation {
-		b.drop(s)
-		return nil
-	}
 	if !b.held {
 		if t := b.waiting.pop(); t != nil {
 			b.lend(s)
+			b.restate()
 			return t
 		}
 	}
@@ -179,28 +202,106 @@ func (b *Budget) reuse(s *Server, now replication.Instant) *Ticket {
 	return nil
 }
 
-// cancelled notes that one CancelRequest has ended; a server that was parked for it is free again.
-func (b *Budget) cancelled(s *Server, now replication.Instant) *Ticket {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	s.cancels--
-	if s.cancels > 0 || s.state != serverParked {
-		return nil
-	}
-	if b.closed || s.Gone() {
-		b.drop(s)
-		return nil
-	}
-	return b.reuse(s, now)
-}
-
 // fill opens connections as long as more sessions wait than are being served by those under way. Called with mu held.
 func (b *Budget) fill() {
-	for !b.closed && !b.paused && b.dialing < b.waiting.length && b.open < b.set.cfg.Max {
-		b.open++
-		b.dialing++
-		b.set.tasks.Go(b.serve)
+	for b.wants() && b.enter(false) {
 	}
+	b.awaitReserve()
+}
+
+// wants reports whether another connection should be opened. Called with mu held.
+func (b *Budget) wants() bool {
+	return !b.closed && !b.paused && b.dialing < b.waiting.length && b.open < b.ceiling()
+}
+
+// ceiling is how many connections there may be now. Called with mu held.
+func (b *Budget) ceiling() int {
+	most := b.limits.Max
+	if b.limits.Reserve == 0 && b.shrunkUntil == 0 {
+		return most
+	}
+	now := b.set.now()
+	if head := b.waiting.head; head != nil && now.Sub(head.queued) >= b.set.cfg.ReserveTimeout {
+		most += b.limits.Reserve
+	}
+	if now < b.shrunkUntil {
+		most = min(most, b.shrunk)
+	}
+	return most
+}
+
+// enter begins to open a connection if there is room for it on the node, else b is in line. Called with mu held.
+func (b *Budget) enter(steward bool) bool {
+	was := b.inLine
+	if !b.node.enter(b, b.waiting.at(b.dialing).Need.Ticket, steward) {
+		if !was {
+			b.set.wake()
+		}
+		return false
+	}
+	b.begin()
+	return true
+}
+
+// begin opens a connection for which there is room. Called with mu held.
+func (b *Budget) begin() {
+	b.open++
+	b.dialing++
+	b.set.tasks.Go(b.serve)
+}
+
+// serveClaim opens the connection for which b is in line, if there is room now.
+func (b *Budget) serveClaim() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.wants() {
+		b.node.leave(b)
+		return false
+	}
+	if !b.enter(true) {
+		return false
+	}
+	b.fill()
+	return true
+}
+
+// restate tells the node when the queue has changed. Called with mu held.
+func (b *Budget) restate() {
+	if !b.inLine {
+		return
+	}
+	if b.wants() {
+		b.fill()
+		return
+	}
+	b.node.leave(b)
+	b.set.wake() // those behind it
+}
+
+// awaitReserve looks at the queue again once its head has waited long enough for a reserve connection. Called with mu
+// held.
+func (b *Budget) awaitReserve() {
+	head := b.waiting.head
+	if b.reserving || b.closed || head == nil || b.open < b.limits.Max || b.open >= b.limits.Max+b.limits.Reserve {
+		return
+	}
+	left := head.queued.Add(b.set.cfg.ReserveTimeout).Sub(b.set.now())
+	if left <= 0 {
+		return // there is no room on the node, or PostgreSQL has none
+	}
+	b.reserving = true
+	b.set.tasks.Go(func() { // ends with the time or the budget
+		timer := time.NewTimer(left)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-b.ctx.Done():
+		}
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.reserving = false
+		b.fill()
+	})
 }
 
 // serve opens one connection, gives it to a keeper, hands it out, and waits until it has ended. It ends with the
@@ -223,7 +324,11 @@ func (b *Budget) serve() {
 		b.drop(s)
 	} else {
 		b.all[s] = struct{}{}
-		next = b.reuse(s, b.set.now())
+		if now := b.set.now(); b.fresh(s, now) {
+			next = b.reuse(s, now)
+		} else { // paused or outdated meanwhile
+			b.drop(s)
+		}
 		b.fill() // attempts that failed before have given up their places
 	}
 	b.mu.Unlock()
@@ -247,37 +352,65 @@ func (b *Budget) remove(s *Server) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if s.state == serverIdle {
-		for i, idle := range b.shelf {
-			if idle == s {
-				b.shelf = append(b.shelf[:i], b.shelf[i+1:]...)
-				break
-			}
-		}
+		b.unshelve(s)
 	}
 	if s.state != serverUsed { // else giveBack will see that it is gone
 		s.state = serverGone
 	}
 	delete(b.all, s)
-	b.open--
+	b.gone()
 	b.fill()
 	b.set.closed.Publish(struct{}{})
+}
+
+// gone frees the room of a connection. Called with mu held.
+func (b *Budget) gone() {
+	b.open--
+	if b.node.left(b.key) {
+		b.set.wake()
+	}
+}
+
+// giveUp frees the place of a connection that is being opened if it is not needed any more.
+func (b *Budget) giveUp() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed && (b.dialing <= b.waiting.length || b.open <= b.limits.Min) {
+		return false
+	}
+	b.dialing--
+	b.gone()
+	return true
 }
 
 // connect tries until there is a connection. It returns nil, having given up its place, when it may not go on.
 func (b *Budget) connect() *Server {
 	pause := b.set.cfg.Backoff
 	for {
+		select {
+		case b.node.dials <- struct{}{}:
+		case <-b.ctx.Done():
+			b.giveUp()
+			return nil
+		}
+		if b.giveUp() {
+			<-b.node.dials
+			return nil
+		}
 		s, err := b.set.open(b)
+		<-b.node.dials
 		if err == nil {
 			return s
 		}
 		if !b.failed(err) {
 			return nil
 		}
+		timer := time.NewTimer(pause/2 + rand.N(pause))
 		select {
-		case <-time.After(pause):
+		case <-timer.C:
 		case <-b.ctx.Done():
 		}
+		timer.Stop()
 		pause = min(2*pause, 16*b.set.cfg.Backoff)
 	}
 }
@@ -285,28 +418,41 @@ func (b *Budget) connect() *Server {
 // failed deals with a connection that could not be opened and reports whether to try again.
 //
 // A refusal of the role or database itself is everybody's answer if the primary gives it; a standby may only not know
-// them yet. Anything else may pass: of several attempts under way one goes on. Those who wait for a standby are sent away
-// to choose another node; those who wait for the primary wait on, within the hold timeout of their sessions.
+// them yet. When PostgreSQL has no connection left, those who wait are served by the connections that there are. Anything
+// else may pass: of several attempts under way one goes on. Those who wait for a standby are sent away to choose another
+// node; those who wait for the primary wait on, within the hold timeout of their sessions.
 func (b *Budget) failed(err error) (again bool) {
 	var refusal *LoginError
 	lasting := errors.As(err, &refusal) && refusal.Lasting()
+	full := refusal != nil && refusal.SQLSTATE == "53300"
+	now := b.set.now()
 	b.mu.Lock()
 	var turned []*Ticket
-	full := refusal != nil && refusal.SQLSTATE == "53300" && b.open > b.dialing
+	established := b.open - b.dialing
 	switch {
-	case lasting, b.role == replication.RoleStandby && !full:
+	case full && established > 0:
+		b.shrunk, b.shrunkUntil = established, now.Add(shrinkFor)
+	case lasting, b.role == replication.RoleStandby:
 		turned = b.waiting.drain()
-	case !b.closed && b.dialing == 1 && b.waiting.length > 0 && !full:
+	case !b.closed && b.dialing == 1 && b.waiting.length > 0:
 		again = true
 	}
 	if !again {
 		b.dialing--
-		b.open--
+		b.gone()
 		b.set.closed.Publish(struct{}{})
+	}
+	b.restate()
+	b.warmAt = now.Add(16 * b.set.cfg.Backoff)
+	if lasting {
+		b.warmAt = now.Add(refusedFor)
 	}
 	repeated := b.failing
 	b.failing = true
 	b.mu.Unlock()
+	if full && established == 0 {
+		b.set.relieve(b)
+	}
 	b.set.logFailure(b, err, repeated)
 	for _, t := range turned {
 		if lasting && (b.role == replication.RolePrimary || t.Need.Kind == router.Write) { // such a write insists on standbys
@@ -319,12 +465,16 @@ func (b *Budget) failed(err error) (again bool) {
 	return again
 }
 
+// refusedFor is how long a pool whose role or database PostgreSQL refuses opens nothing of its own accord.
+const refusedFor = time.Minute
+
 // fence closes the budget. Servers in use are closed too if hard, else when they are given back. The tickets that
 // waited are returned: they must be routed again.
 func (b *Budget) fence(hard bool) []*Ticket {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true
+	b.node.leave(b)
 	b.stop(errClosed)
 	for _, s := range b.shelf {
 		b.drop(s)
@@ -346,19 +496,59 @@ func (b *Budget) hold(on bool) []*Ticket {
 	if !on {
 		return nil
 	}
-	return b.waiting.drain()
+	tickets := b.waiting.drain()
+	b.restate()
+	return tickets
 }
 
-// reap closes servers that have been idle for too long: the bottom of the shelf is the coldest.
-func (b *Budget) reap(now replication.Instant) {
+// tend closes what has been idle for too long or is too old, and opens what is missing.
+func (b *Budget) tend(now replication.Instant) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	cold := 0
-	for cold < len(b.shelf) && now.Sub(b.shelf[cold].idleSince) >= b.set.cfg.IdleTimeout {
-		b.drop(b.shelf[cold])
-		cold++
+	if b.closed {
+		return
 	}
-	b.shelf = append(b.shelf[:0], b.shelf[cold:]...)
+	b.reap(now)
+	b.fill()
+	if b.held || b.paused || now < b.warmAt {
+		return
+	}
+	for b.open < b.limits.Min && b.node.warm(b) {
+		b.begin()
+	}
+}
+
+// reap closes idle servers: those that may not be lent again, those beyond the maximum, and down to the minimum those
+// that have been idle for too long. The bottom of the shelf is the coldest. Called with mu held.
+func (b *Budget) reap(now replication.Instant) {
+	open := b.open
+	keep := b.shelf[:0]
+	for _, s := range b.shelf {
+		long := now.Sub(s.idleSince) >= b.set.cfg.IdleTimeout && open > b.limits.Min
+		if b.fresh(s, now) && !long && open <= b.limits.Max {
+			keep = append(keep, s)
+			continue
+		}
+		b.drop(s)
+		open--
+	}
+	clear(b.shelf[len(keep):])
+	b.shelf = keep
+}
+
+// coldest is the server that has been idle for the longest time, nil when none is idle. Called with mu held.
+func (b *Budget) coldest() *Server {
+	if len(b.shelf) == 0 {
+		return nil
+	}
+	return b.shelf[0]
+}
+
+// unshelve takes an idle server off the shelf. Called with mu held.
+func (b *Budget) unshelve(s *Server) {
+	if i := slices.Index(b.shelf, s); i >= 0 {
+		b.shelf = slices.Delete(b.shelf, i, i+1)
+	}
 }
 
 // ObserveIdle runs observe (which may change the server's facts) if the server is idle, and reports whether it was.

@@ -60,15 +60,14 @@ type login struct {
 }
 
 // connect dials and logs in; ctx bounds all of it.
-func connect(ctx context.Context, at Address, key Key, role replication.Role, secret auth.Secret) (*login, error) {
-	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
-		Enable: true, Idle: 10 * time.Second, Interval: 3 * time.Second, Count: 3,
-	}}
+func connect(ctx context.Context, at Address, key Key, role replication.Role, secret auth.Secret, tcp TCP) (*login, error) {
+	var dialer net.Dialer
 	network, address := at.network()
 	conn, err := dialer.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, fmt.Errorf("dial: %w", err)
 	}
+	tcp.Apply(conn)
 	l := &login{conn: conn}
 	// The deadline covers silence, the end of ctx covers a change of view.
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
@@ -262,13 +261,14 @@ func (l *login) read() (typ byte, body []byte, err error) {
 }
 
 // Cancel sends a CancelRequest for the server's current statement and waits until PostgreSQL has closed that
-// connection, which it does after it has sent the signal. ctx bounds it.
+// connection, which it does after it has sent the signal. ctx bounds it. errNotSent means that PostgreSQL will never see
+// the request.
 func (s *Server) Cancel(ctx context.Context) error {
 	var dialer net.Dialer
 	network, address := s.Address.network()
 	conn, err := dialer.DialContext(ctx, network, address)
 	if err != nil {
-		return fmt.Errorf("dial for cancel: %w", err)
+		return fmt.Errorf("%w: %w", errNotSent, err)
 	}
 	defer func() { _ = conn.Close() }() // nothing is lost with it
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })

@@ -144,21 +144,27 @@ func (b *bench) Adopt(s *Server, _ *Ticket) {
 // Move implements Keeper: with a single one there is nothing to move.
 func (b *bench) Move(*Server, *Ticket) { panic("moved") }
 
+// limited gives every pool the same limits.
+func limited(l Limits) func(database, user string) Limits {
+	return func(string, string) Limits { return l }
+}
+
 func newBench(t *testing.T, change func(*Config)) *bench {
 	t.Helper()
 	b := &bench{n1: newFakeServer(t), n2: newFakeServer(t), ended: make(chan *Server, 100), rerouted: make(chan *Ticket, 100)}
 	b.n2.standby.Store(true)
 	b.now.Store(1)
 	cfg := Config{
-		Max: 2, IdleTimeout: time.Hour, Lifetime: 24 * time.Hour, ConnectTimeout: 5 * time.Second, Backoff: time.Millisecond,
-		MaxStatements: 10,
-		Now:           func() replication.Instant { return replication.Instant(b.now.Load()) },
-		Secret:        func(string) auth.Secret { return auth.Secret{} },
-		LoggedIn:      func(Key, []session.Parameter) {},
-		Keeper:        b,
-		Reroute:       func(t *Ticket) { b.rerouted <- t },
-		Changed:       func() { b.changed.Add(1) },
-		Failed:        func(Key, error) {},
+		Limits: limited(Limits{Max: 2}), Dials: 10, Cancels: 2, CancelQueue: 100, ReserveTimeout: time.Hour,
+		IdleTimeout: time.Hour, Lifetime: 24 * time.Hour, ConnectTimeout: 5 * time.Second, Backoff: time.Millisecond,
+		MaxStatements: 10, TCP: TCP{KeepaliveIdle: time.Minute, KeepaliveInterval: time.Minute, KeepaliveCount: 3},
+		Now:      func() replication.Instant { return replication.Instant(b.now.Load()) },
+		Secret:   func(string) auth.Secret { return auth.Secret{} },
+		LoggedIn: func(Key, []session.Parameter) {},
+		Keeper:   b,
+		Reroute:  func(t *Ticket) { b.rerouted <- t },
+		Changed:  func() { b.changed.Add(1) },
+		Failed:   func(Key, error) {},
 	}
 	if change != nil {
 		change(&cfg)
@@ -389,7 +395,7 @@ func TestWrongRoleIsRetried(t *testing.T) {
 }
 
 func TestCancelParks(t *testing.T) {
-	b := newBench(t, func(c *Config) { c.Max = 1 })
+	b := newBench(t, func(c *Config) { c.Limits = limited(Limits{Max: 1}) })
 	s := b.take(t)
 	_, w, _ := b.ask(t, 1)
 	b.Cancel(s)
@@ -411,7 +417,7 @@ func TestIdleAndLifetime(t *testing.T) {
 	b.now.Add(int64(time.Hour))
 	b.release(s2)
 	for _, budget := range b.list() {
-		budget.reap(replication.Instant(b.now.Load()))
+		budget.tend(replication.Instant(b.now.Load()))
 	}
 	if receive(t, b.ended, "the end of an idle connection") != s1 {
 		t.Error("the wrong connection was closed")
@@ -424,7 +430,7 @@ func TestIdleAndLifetime(t *testing.T) {
 
 // A connection that dies while idle is not lent; one that waits gets a new one.
 func TestDeadServers(t *testing.T) {
-	b := newBench(t, func(c *Config) { c.Max = 1 })
+	b := newBench(t, func(c *Config) { c.Limits = limited(Limits{Max: 1}) })
 	s := b.take(t)
 	_, w, _ := b.ask(t, 1)
 	_ = s.Conn.Close()

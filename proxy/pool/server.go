@@ -35,14 +35,19 @@ type Server struct {
 	budget     *Budget
 	generation uint32 // of the budget, when it was dialled
 	born       replication.Instant
-	gone       atomic.Bool // its driver has seen the end of the connection
+	expires    replication.Instant // it is not lent again after this
+	gone       atomic.Bool         // its driver has seen the end of the connection
 
 	// Guarded by budget.mu.
-	state     serverState
-	idleSince replication.Instant
-	keeper    Keeper
-	shut      bool // the pool has ended the connection
-	cancels   int  // CancelRequests under way; it serves nobody new before they are done
+	state      serverState
+	idleSince  replication.Instant
+	keeper     Keeper
+	shut       bool   // the pool has ended the connection
+	loan       uint64 // +1 for each loan
+	cancel     uint64 // the loan for which a CancelRequest waits to be sent, 0 for none
+	cancelling bool   // one is under way: the server serves nobody new before that is done
+	tainted    bool   // one may still be under way, nobody knows: the server is not lent again
+	altered    bool   // it has changed the defaults of a role or database
 }
 
 type serverState uint8

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,12 +16,22 @@ import (
 
 // Config bounds a Set and connects it to its surroundings. All fields must be set.
 type Config struct {
-	Max            int           // connections per Budget
+	// Limits returns those of a database and user: the same ones at every call.
+	Limits         func(database, user string) Limits
+	NodeMax        int           // connections to one node, of all databases and users; 0: no limit
+	Dials          int           // attempts to connect to one node at a time
+	Cancels        int           // CancelRequests to one node at a time
+	CancelQueue    int           // and how many more wait for that; others are dropped
+	ReserveTimeout time.Duration // see Limits.Reserve
 	IdleTimeout    time.Duration // an idle connection is closed after this
-	Lifetime       time.Duration // and not reused after this
+	Lifetime       time.Duration // and not lent after this, less up to a tenth at random
+	CheckDelay     time.Duration // one that has been idle for longer is looked at before it is lent
 	ConnectTimeout time.Duration // dial and login of one connection
 	Backoff        time.Duration // between attempts; doubled up to 16 times this
 	MaxStatements  int           // prepared statements kept on one connection
+	TCP            TCP
+	// Warm are databases and users whose minimum is opened before anybody has asked, once their secret is known.
+	Warm []Login
 
 	Now func() replication.Instant
 	// Secret returns what proves the role to a server.
@@ -37,6 +48,21 @@ type Config struct {
 	Failed func(key Key, err error)
 }
 
+// Login is a database and a user.
+type Login struct{ Database, User string }
+
+// use is a login with a minimum that has been asked for in a role.
+type use struct {
+	login Login
+	role  replication.Role
+}
+
+// maxUses bounds the logins whose minimum is kept.
+const maxUses = 1000
+
+// tendEvery is how often the pools are looked after, at most.
+const tendEvery = time.Second
+
 // Set is all Budgets of a proxy. It is safe for concurrent use.
 type Set struct {
 	cfg    Config
@@ -45,11 +71,19 @@ type Set struct {
 	nextID atomic.Uint64
 	closed replication.Feed[struct{}] // published whenever a connection has ended
 
+	steward        steward
+	cancelsSent    atomic.Int64
+	cancelsDropped atomic.Int64
+	opened         atomic.Int64
+	recycled       atomic.Int64 // replication.Instant of the last recycling for changed defaults
+	stale          atomic.Bool  // defaults have changed since
+
 	mu      sync.Mutex
 	view    replication.View
 	budgets map[Key]*Budget
 	standby map[Key]*Budget
-	loads   map[replication.NodeID]*atomic.Int32
+	nodes   map[replication.NodeID]*node
+	uses    map[use]struct{}
 	meters  map[meterKey]*session.Meter // of all budgets that ever were: counters outlive epochs
 	pauses  pauses
 	ended   bool
@@ -57,35 +91,41 @@ type Set struct {
 
 // New returns an empty Set that knows no node.
 func New(cfg Config, log *slog.Logger) (*Set, error) {
-	if cfg.Max <= 0 || cfg.MaxStatements <= 0 {
-		return nil, errors.New("pool: max and max statements must be positive")
+	if cfg.NodeMax < 0 || cfg.Dials <= 0 || cfg.Cancels <= 0 || cfg.CancelQueue <= 0 || cfg.MaxStatements <= 0 {
+		return nil, errors.New("pool: dials, cancels, cancel queue and max statements must be positive")
 	}
-	if cfg.IdleTimeout <= 0 || cfg.Lifetime <= 0 || cfg.ConnectTimeout <= 0 || cfg.Backoff <= 0 {
+	if cfg.IdleTimeout <= 0 || cfg.Lifetime <= 0 || cfg.ConnectTimeout <= 0 || cfg.Backoff <= 0 || cfg.ReserveTimeout <= 0 ||
+		cfg.CheckDelay < 0 {
 		return nil, errors.New("pool: every duration must be positive")
 	}
-	if cfg.Now == nil || cfg.Secret == nil || cfg.LoggedIn == nil || cfg.Keeper == nil || cfg.Reroute == nil || cfg.Changed == nil || cfg.Failed == nil {
+	if err := cfg.TCP.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Limits == nil || cfg.Now == nil || cfg.Secret == nil || cfg.LoggedIn == nil || cfg.Keeper == nil || cfg.Reroute == nil ||
+		cfg.Changed == nil || cfg.Failed == nil {
 		return nil, errors.New("pool: a function is nil")
 	}
-	return &Set{
+	s := &Set{
 		cfg: cfg, log: log, budgets: map[Key]*Budget{}, standby: map[Key]*Budget{},
-		loads: map[replication.NodeID]*atomic.Int32{}, meters: map[meterKey]*session.Meter{},
-	}, nil
+		nodes: map[replication.NodeID]*node{}, uses: map[use]struct{}{}, meters: map[meterKey]*session.Meter{},
+	}
+	return s, nil
 }
 
 func (s *Set) now() replication.Instant { return s.cfg.Now() }
 
-// Run closes idle connections until ctx ends, then all of them, and waits for their drivers.
+// Run looks after the pools until ctx ends, then closes all connections and waits for their drivers.
 func (s *Set) Run(ctx context.Context) {
-	tick := time.NewTicker(max(s.cfg.IdleTimeout/4, time.Millisecond))
+	tick := time.NewTicker(max(min(s.cfg.IdleTimeout/4, tendEvery), time.Millisecond))
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-			now := s.now()
-			for _, b := range s.list() {
-				b.reap(now)
-			}
+			s.tend()
 		case <-ctx.Done():
+			s.steward.mu.Lock()
+			s.steward.ended = true
+			s.steward.mu.Unlock()
 			s.mu.Lock()
 			s.ended = true
 			s.mu.Unlock()
@@ -144,8 +184,9 @@ func (s *Set) budget(key Key, role replication.Role, epoch replication.Epoch) *B
 		return nil
 	}
 	b := &Budget{
-		set: s, key: key, at: Address{member.Host, member.Port}, role: role, load: s.loadOf(key.Node),
-		meter: s.meter(meterKey{key, role}), paused: s.pauses.has(key.Database), all: map[*Server]struct{}{}, held: role == replication.RolePrimary && !s.view.Writable(),
+		set: s, key: key, at: Address{member.Host, member.Port}, role: role, node: s.node(key.Node),
+		limits: s.cfg.Limits(key.Database, key.User), meter: s.meter(meterKey{key, role}), paused: s.pauses.has(key.Database),
+		all: map[*Server]struct{}{}, held: role == replication.RolePrimary && !s.view.Writable(),
 	}
 	if role == replication.RolePrimary {
 		b.epoch = epoch
@@ -153,16 +194,20 @@ func (s *Set) budget(key Key, role replication.Role, epoch replication.Epoch) *B
 	// The budget outlives any call: fence, which Run and Apply call, is what ends it.
 	b.ctx, b.stop = context.WithCancelCause(context.Background())
 	budgets[key] = b
+	if b.limits.Min > 0 && len(s.uses) < maxUses {
+		s.uses[use{Login{key.Database, key.User}, role}] = struct{}{}
+	}
 	return b
 }
 
-func (s *Set) loadOf(node replication.NodeID) *atomic.Int32 {
-	load := s.loads[node]
-	if load == nil {
-		load = new(atomic.Int32)
-		s.loads[node] = load
+// node finds or makes what the Budgets of a node share. Called with mu held.
+func (s *Set) node(name replication.NodeID) *node {
+	n := s.nodes[name]
+	if n == nil {
+		n = newNode(name, s.cfg.NodeMax, s.cfg.Dials, s.cfg.Cancels)
+		s.nodes[name] = n
 	}
-	return load
+	return n
 }
 
 // meterKey names a Meter.
@@ -212,7 +257,7 @@ func (s *Set) Meters() []Metered {
 func (s *Set) Load(node replication.NodeID) *atomic.Int32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.loadOf(node)
+	return &s.node(node).load
 }
 
 // Apply makes the view the one in force. When it returns, no primary connection of an older epoch is open and, if the
@@ -249,6 +294,7 @@ func (s *Set) Apply(view replication.View) []*Ticket {
 	for _, b := range primaries {
 		tickets = append(tickets, b.hold(!view.Writable())...)
 	}
+	s.tend() // the minimum of a new primary
 	return tickets
 }
 
@@ -276,30 +322,6 @@ func (s *Set) deliver(t *Ticket, server *Server) {
 	}
 }
 
-// Cancel stops the server's statement and keeps the connection from being reused until PostgreSQL has dealt with it.
-// It returns at once; errors are logged.
-func (s *Set) Cancel(server *Server) {
-	b := server.budget
-	b.mu.Lock()
-	busy := server.cancels > 0 || server.state != serverUsed
-	if !busy {
-		server.cancels++
-	}
-	b.mu.Unlock()
-	if busy {
-		return
-	}
-	b.meter.Cancels.Add(1)
-	s.tasks.Go(func() { // ends with the connect timeout at the latest
-		ctx, cancel := context.WithTimeout(b.ctx, s.cfg.ConnectTimeout)
-		defer cancel()
-		if err := server.Cancel(ctx); err != nil {
-			s.log.Warn("cancel request not delivered", "node", string(b.key.Node), "error", err)
-		}
-		s.deliver(b.cancelled(server, s.now()), server)
-	})
-}
-
 // PrimaryInUse counts the primary connections of the newest view that sessions have.
 func (s *Set) PrimaryInUse() int {
 	s.mu.Lock()
@@ -313,42 +335,24 @@ func (s *Set) PrimaryInUse() int {
 	return used
 }
 
-// Stats are the numbers of one Budget.
-type Stats struct {
-	Key
-	Role    replication.Role
-	Epoch   replication.Epoch
-	Open    int // connections, those being opened included
-	Used    int
-	Idle    int
-	Waiting int // sessions in the queue
-}
-
-// Stats returns the numbers of all budgets in no particular order.
-func (s *Set) Stats() []Stats {
-	var all []Stats
-	for _, b := range s.list() {
-		b.mu.Lock()
-		all = append(all, Stats{
-			Key: b.key, Role: b.role, Epoch: b.epoch, Open: b.open, Used: b.used, Idle: len(b.shelf), Waiting: b.waiting.length,
-		})
-		b.mu.Unlock()
-	}
-	return all
-}
-
 // open makes one connection for the budget.
 func (s *Set) open(b *Budget) (*Server, error) {
 	ctx, cancel := context.WithTimeout(b.ctx, s.cfg.ConnectTimeout)
 	defer cancel()
-	l, err := connect(ctx, b.at, b.key, b.role, s.cfg.Secret(b.key.User))
+	l, err := connect(ctx, b.at, b.key, b.role, s.cfg.Secret(b.key.User), s.cfg.TCP)
 	if err != nil {
 		return nil, err
 	}
 	facts := session.NewServerFacts(s.nextID.Add(1), b.key.Node, b.role, b.epoch, l.parameters, s.cfg.MaxStatements)
 	facts.ProcessID, facts.Secret, facts.Meter = l.processID, l.secret, b.meter
 	s.cfg.LoggedIn(b.key, l.parameters)
-	return &Server{Facts: facts, Conn: l.conn, Address: b.at, Reported: l.parameters, budget: b, born: s.now(), state: serverGone, ended: make(chan struct{})}, nil
+	s.opened.Add(1)
+	now := s.now()
+	life := s.cfg.Lifetime - rand.N(s.cfg.Lifetime/10+1) // those that were opened together do not end together
+	return &Server{
+		Facts: facts, Conn: l.conn, Address: b.at, Reported: l.parameters, budget: b, born: now, expires: now.Add(life),
+		state: serverGone, ended: make(chan struct{}),
+	}, nil
 }
 
 // logFailure reports a connection that could not be opened: the first of a row as a warning. Errors of a fenced budget

@@ -38,6 +38,7 @@ type Ticket struct {
 	withdrawn  atomic.Bool
 	home       atomic.Pointer[Budget] // in whose queue it is; changed under that budget's mu
 	next, prev *Ticket                // guarded by the mu of home
+	queued     replication.Instant    // when it entered that queue
 }
 
 // Reset makes a ticket whose request has ended ready for the next one.
@@ -104,6 +105,23 @@ func (q *queue) pop() *Ticket {
 	t := q.head
 	if t != nil {
 		q.remove(t)
+	}
+	return t
+}
+
+// oldest is when the first began to wait, 0 when nobody does.
+func (q *queue) oldest() replication.Instant {
+	if q.head == nil {
+		return 0
+	}
+	return max(q.head.Need.Ticket, 1)
+}
+
+// at returns the ticket with n others before it.
+func (q *queue) at(n int) *Ticket {
+	t := q.head
+	for range n {
+		t = t.next
 	}
 	return t
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/walgate/walgate/ha/postgres"
 	"github.com/walgate/walgate/ha/store"
 	"github.com/walgate/walgate/proxy"
+	"github.com/walgate/walgate/proxy/pool"
 	"github.com/walgate/walgate/proxy/session"
 	"github.com/walgate/walgate/replication"
 	"github.com/walgate/walgate/replication/boottime"
@@ -294,7 +295,9 @@ func proxyConfig(cfg Config) (proxy.Config, error) {
 	}
 	c := proxy.Config{
 		ID: proxyID(cfg), Listeners: []proxy.Listener{{Network: "tcp", Address: p.Listen, Target: target}},
-		PoolMax: p.Pool.Max, PoolIdleTimeout: p.Pool.IdleTimeout, PoolLifetime: p.Pool.Lifetime,
+		Pools: p.poolRules(), PoolMax: p.Pool.Max, PoolNodeMax: p.Pool.MaxNode, PoolReserveTimeout: p.Pool.ReserveTimeout,
+		PoolIdleTimeout: p.Pool.IdleTimeout, PoolLifetime: p.Pool.Lifetime, PoolCheckDelay: p.Pool.CheckDelay,
+		MaxDials: p.Pool.Dials, MaxCancels: p.Pool.Cancels, MaxQueuedCancels: p.Pool.QueuedCancels, TCP: pool.TCP(p.TCP),
 		ConnectTimeout: p.Pool.ConnectTimeout, ConnectBackoff: p.Pool.ConnectBackoff, MaxPrepared: p.Limits.ServerPrepared,
 		AllowInternal: p.Auth.AllowInternal, MonitorDatabase: p.Auth.Database, VerifierRefresh: p.Auth.Refresh,
 		MaxVerifiers: p.Auth.MaxVerifiers, MaxConcurrentLog: p.Auth.MaxConcurrent, SCRAMIterations: p.Auth.SCRAMIterations,
@@ -308,13 +311,24 @@ func proxyConfig(cfg Config) (proxy.Config, error) {
 		target, _ := router.ParseTarget(l.Target) // Validate has checked it
 		c.Listeners = append(c.Listeners, proxy.Listener{Network: cmp.Or(l.Network, "tcp"), Address: l.Listen, Target: target})
 	}
-	for _, o := range p.PoolModes {
-		c.PoolModes = append(c.PoolModes, proxy.PoolMode{Database: o.Database, User: o.User, Mode: poolMode(o.Mode)})
-	}
-	if p.Pool.Mode != "transaction" {
-		c.PoolModes = append(c.PoolModes, proxy.PoolMode{Mode: poolMode(p.Pool.Mode)})
-	}
 	return c, nil
+}
+
+// poolRules completes each rule with what it leaves to proxy.pool; the last is proxy.pool itself.
+func (p *ProxyConfig) poolRules() []proxy.PoolRule {
+	var all []proxy.PoolRule
+	for _, o := range append(slices.Clone(p.Pools), PoolRuleConfig{}) {
+		all = append(all, proxy.PoolRule{
+			Database: o.Database, User: o.User, Mode: poolMode(cmp.Or(o.Mode, p.Pool.Mode)),
+			Servers: pool.Limits{
+				Max: cmp.Or(o.Max, p.Pool.Max), Min: cmp.Or(o.Min, p.Pool.Min), Reserve: cmp.Or(o.Reserve, p.Pool.Reserve),
+				Database: cmp.Or(o.MaxDatabase, p.Pool.MaxDatabase), User: cmp.Or(o.MaxUser, p.Pool.MaxUser),
+			},
+			DatabaseClients: cmp.Or(o.MaxDatabaseClients, p.Pool.MaxDatabaseClients),
+			UserClients:     cmp.Or(o.MaxUserClients, p.Pool.MaxUserClients),
+		})
+	}
+	return all
 }
 
 func poolMode(name string) session.PoolMode {

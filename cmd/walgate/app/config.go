@@ -105,8 +105,9 @@ type ProxyConfig struct {
 	ID              string           `key:"id" doc:"Name of this proxy in its registration. Empty: node.name, or host name and port for 'walgate proxy'."`
 	Listen          string           `key:"listen" doc:"Address that applications connect to."`
 	Listeners       []ListenerConfig `key:"listeners" doc:"More addresses, each with the target of its sessions."`
-	Pool            PoolConfig       `key:"pool" doc:"Server connections for each (node, database, user)."`
-	PoolModes       []PoolModeConfig `key:"pool_modes" doc:"Exceptions to pool.mode; the first that matches counts."`
+	Pool            PoolConfig       `key:"pool" doc:"Server connections. Limits count for each node by itself: docs/limits.md says what happens at each."`
+	Pools           []PoolRuleConfig `key:"pools" doc:"Exceptions to pool for some databases and users; the first that matches counts. Numbers that are 0 and an empty mode are those of pool."`
+	TCP             TCPConfig        `key:"tcp" doc:"How connections of clients and to servers find out that the other side is gone."`
 	Routing         RoutingConfig    `key:"routing" doc:"Which statements run where."`
 	HoldTimeout     time.Duration    `key:"hold_timeout" doc:"How long a turn waits for a server that it may run on before it gets 57P03."`
 	HeldSessions    int              `key:"held_sessions" doc:"Limit of sessions that wait for a primary at a time."`
@@ -125,21 +126,48 @@ type ListenerConfig struct {
 	Target  string `key:"target" doc:"Where its sessions go." allowed:"primary, replica, auto"`
 }
 
-// PoolConfig bounds the server connections of one (node, database, user).
+// PoolConfig bounds server connections, and the clients of one database or user.
 type PoolConfig struct {
-	Mode           string        `key:"mode" doc:"When a server connection goes back to the pool." allowed:"transaction, session, statement"`
-	Max            int           `key:"max" doc:"Limit." allowed:"1 or more"`
-	IdleTimeout    time.Duration `key:"idle_timeout" doc:"An idle server connection is closed after this time."`
-	Lifetime       time.Duration `key:"lifetime" doc:"A server connection is not used again after this time."`
-	ConnectTimeout time.Duration `key:"connect_timeout" doc:"Limit of one attempt to connect and log in to PostgreSQL."`
-	ConnectBackoff time.Duration `key:"connect_backoff" doc:"Pause between attempts, doubled up to 16 times this."`
+	Mode               string        `key:"mode" doc:"When a server connection goes back to the pool." allowed:"transaction, session, statement"`
+	Max                int           `key:"max" doc:"Limit for one (node, database, user)." allowed:"1 or more"`
+	Min                int           `key:"min" doc:"So many are kept open for a (node, database, user) that has been used." allowed:"0 to max"`
+	Reserve            int           `key:"reserve" doc:"So many more than max, once a session has waited for reserve_timeout." allowed:"0 or more"`
+	ReserveTimeout     time.Duration `key:"reserve_timeout" doc:"See reserve."`
+	MaxDatabase        int           `key:"max_database" doc:"Limit for one database of a node, over all users; 0 is none." allowed:"0 or more"`
+	MaxUser            int           `key:"max_user" doc:"Limit for one user of a node, over all databases; 0 is none." allowed:"0 or more"`
+	MaxNode            int           `key:"max_node" doc:"Limit for one node. Keep the sum over all proxies below its max_connections; 0 is none." allowed:"0 or more"`
+	MaxDatabaseClients int           `key:"max_database_clients" doc:"Limit of client connections of one database; 0 is none." allowed:"0 or more"`
+	MaxUserClients     int           `key:"max_user_clients" doc:"Limit of client connections of one user; 0 is none." allowed:"0 or more"`
+	IdleTimeout        time.Duration `key:"idle_timeout" doc:"An idle server connection is closed after this time, down to min."`
+	Lifetime           time.Duration `key:"lifetime" doc:"A server connection is not lent again after this time, less up to a tenth at random."`
+	CheckDelay         time.Duration `key:"check_delay" doc:"A server connection that has been idle for longer is looked at (without a round trip) before it is lent; 0 is always."`
+	ConnectTimeout     time.Duration `key:"connect_timeout" doc:"Limit of one attempt to connect and log in to PostgreSQL."`
+	ConnectBackoff     time.Duration `key:"connect_backoff" doc:"Pause between attempts, doubled up to 16 times this, half of it at random."`
+	Dials              int           `key:"dials" doc:"How many connections to one node are opened at a time." allowed:"1 or more"`
+	Cancels            int           `key:"cancels" doc:"How many cancel requests are sent to one node at a time." allowed:"1 or more"`
+	QueuedCancels      int           `key:"queued_cancels" doc:"How many more may wait for that; others are dropped." allowed:"1 or more"`
 }
 
-// PoolModeConfig is a pool mode for some databases and users.
-type PoolModeConfig struct {
-	Database string `key:"database" doc:"Database; empty is every one."`
-	User     string `key:"user" doc:"User; empty is every one."`
-	Mode     string `key:"mode" doc:"As in pool." allowed:"transaction, session, statement"`
+// PoolRuleConfig is what differs for some databases and users.
+type PoolRuleConfig struct {
+	Database           string `key:"database" doc:"Database; empty is every one."`
+	User               string `key:"user" doc:"User; empty is every one."`
+	Mode               string `key:"mode" doc:"As in pool." allowed:"transaction, session, statement"`
+	Max                int    `key:"max" doc:"As in pool."`
+	Min                int    `key:"min" doc:"As in pool; with database and user it is opened before anybody has asked, once the user's secret is known."`
+	Reserve            int    `key:"reserve" doc:"As in pool."`
+	MaxDatabase        int    `key:"max_database" doc:"As in pool."`
+	MaxUser            int    `key:"max_user" doc:"As in pool."`
+	MaxDatabaseClients int    `key:"max_database_clients" doc:"As in pool."`
+	MaxUserClients     int    `key:"max_user_clients" doc:"As in pool."`
+}
+
+// TCPConfig holds the kernel's timeouts of connections.
+type TCPConfig struct {
+	KeepaliveIdle     time.Duration `key:"keepalive_idle" doc:"Silence before the first probe."`
+	KeepaliveInterval time.Duration `key:"keepalive_interval" doc:"Between probes."`
+	KeepaliveCount    int           `key:"keepalive_count" doc:"So many unanswered probes end the connection." allowed:"1 or more"`
+	UserTimeout       time.Duration `key:"user_timeout" doc:"Bytes that the other side has not acknowledged for so long end the connection (Linux); 0 leaves it to the kernel."`
 }
 
 // RoutingConfig bounds what a replica may serve.
@@ -215,8 +243,12 @@ func Default() Config {
 		Proxy: ProxyConfig{
 			Listen: "127.0.0.1:6432",
 			Pool: PoolConfig{
-				Mode: "transaction", Max: 20, IdleTimeout: 10 * time.Minute, Lifetime: time.Hour,
-				ConnectTimeout: 5 * time.Second, ConnectBackoff: 100 * time.Millisecond,
+				Mode: "transaction", Max: 20, ReserveTimeout: 5 * time.Second, IdleTimeout: 10 * time.Minute, Lifetime: time.Hour,
+				CheckDelay: 5 * time.Second, ConnectTimeout: 5 * time.Second, ConnectBackoff: 100 * time.Millisecond,
+				Dials: 8, Cancels: 8, QueuedCancels: 1000,
+			},
+			TCP: TCPConfig{
+				KeepaliveIdle: 10 * time.Second, KeepaliveInterval: 3 * time.Second, KeepaliveCount: 3, UserTimeout: 20 * time.Second,
 			},
 			Routing: RoutingConfig{
 				Target: "auto", Consistency: "session", MaxLagBytes: 16 << 20, MaxLag: 10 * time.Second,

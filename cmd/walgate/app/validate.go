@@ -263,9 +263,7 @@ func (c *Config) validateProxy(k *check) {
 		k.oneOf(key+".target", l.Target, "primary", "replica", "auto")
 	}
 	k.oneOf("proxy.pool.mode", p.Pool.Mode, "transaction", "session", "statement")
-	for i, o := range p.PoolModes {
-		k.oneOf(fmt.Sprintf("proxy.pool_modes[%d].mode", i), o.Mode, "transaction", "session", "statement")
-	}
+	c.validatePools(k)
 	k.oneOf("proxy.routing.target", p.Routing.Target, "primary", "replica", "auto")
 	k.oneOf("proxy.routing.consistency", p.Routing.Consistency, "eventual", "bounded", "session", "strong")
 	if p.Routing.PollIdle < p.Routing.PollActive {
@@ -275,9 +273,44 @@ func (c *Config) validateProxy(k *check) {
 	for _, f := range leaves("proxy", reflect.ValueOf(p)) {
 		switch f.value.Kind() {
 		case reflect.Int, reflect.Int64: // durations and amounts included
-			if f.value.Int() <= 0 {
+			if f.value.Int() <= 0 && !slices.Contains(mayBeZero, f.path) {
 				k.failf(f.path, "%v; allowed: more than 0", f.value.Interface())
 			}
+		}
+	}
+}
+
+// mayBeZero are the numbers of the proxy section that mean something when they are 0.
+var mayBeZero = []string{
+	"proxy.pool.min", "proxy.pool.reserve", "proxy.pool.max_database", "proxy.pool.max_user", "proxy.pool.max_node",
+	"proxy.pool.max_database_clients", "proxy.pool.max_user_clients", "proxy.pool.check_delay", "proxy.tcp.user_timeout",
+}
+
+func (c *Config) validatePools(k *check) {
+	for _, key := range mayBeZero {
+		for _, f := range leaves("proxy", reflect.ValueOf(c.Proxy)) {
+			if f.path == key && f.value.Int() < 0 {
+				k.failf(key, "%v; allowed: 0 or more", f.value.Interface())
+			}
+		}
+	}
+	for i, o := range c.Proxy.Pools {
+		key := fmt.Sprintf("proxy.pools[%d]", i)
+		k.oneOf(key+".mode", o.Mode, "", "transaction", "session", "statement")
+		for _, f := range leaves(key, reflect.ValueOf(o)) {
+			if f.value.Kind() == reflect.Int && f.value.Int() < 0 {
+				k.failf(f.path, "%d; allowed: 0 or more", f.value.Int())
+			}
+		}
+	}
+	rules := c.Proxy.poolRules()
+	for i, rule := range rules {
+		key := fmt.Sprintf("proxy.pools[%d]", i)
+		if i == len(rules)-1 {
+			key = "proxy.pool"
+		}
+		if rule.Servers.Min > rule.Servers.Max {
+			k.failf(key+".min", "%d; allowed: at most max (%d)", rule.Servers.Min, rule.Servers.Max)
 		}
 	}
 }
