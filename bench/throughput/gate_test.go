@@ -1,0 +1,195 @@
+package throughput
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// gateClients and gateTransactions are the load of the count gates.
+const (
+	gateClients      = 16
+	gateTransactions = 1500 // of each client
+)
+
+// limits are what a transaction may cost a driver, on average: the calls that its design needs, and a margin for what
+// else the process does meanwhile.
+type limits struct{ reads, writes, allocations float64 }
+
+// Any proxy reads twice and writes twice for a query and its answer. The loop does no more. Goroutines on net.Conn read
+// each socket once more, to be told that nothing is there.
+var (
+	loopLimits      = limits{reads: 2.3, writes: 2.2, allocations: 1}
+	goroutineLimits = limits{reads: 4.6, writes: 2.3, allocations: 1}
+)
+
+// TestCountsOfATransaction runs pgbench through real processes and counts what does not depend on the machine's speed:
+// read and write calls from /proc/PID/io, and allocations from the process's own metrics.
+func TestCountsOfATransaction(t *testing.T) {
+	g, endpoints := gateGround(t)
+	byName := map[string]*endpoint{}
+	for _, e := range endpoints {
+		byName[e.name] = e
+	}
+	if byName[endpointWalgate] == nil {
+		t.Fatal("walgate's proxy did not start")
+	}
+	defaults := goroutineLimits
+	if byName[endpointWalgateGoroutine] != nil { // the driver can be chosen, so the default is the loop
+		defaults = loopLimits
+	} else {
+		t.Log("this walgate has one driver, goroutines")
+	}
+	for _, e := range endpoints {
+		limit := goroutineLimits
+		if e.name == endpointWalgate {
+			limit = defaults
+		}
+		for _, protocol := range []string{"simple", "prepared"} {
+			t.Run(e.name+"/"+protocol, func(t *testing.T) { checkCounts(t, g, e, protocol, limit) })
+		}
+	}
+}
+
+func checkCounts(t *testing.T, g *ground, e *endpoint, protocol string, limit limits) {
+	// counted is what the process has done in all while do ran, and how long that took.
+	counted := func(do func()) (limits, time.Duration) {
+		mallocs, began := allocations(t, e), time.Now()
+		before, err := readUsage(e.pid())
+		if err != nil {
+			t.Fatal(err)
+		}
+		do()
+		after, err := readUsage(e.pid())
+		if err != nil {
+			t.Fatal(err)
+		}
+		used := after.since(before)
+		return limits{float64(used.reads), float64(used.writes), allocations(t, e) - mallocs}, time.Since(began)
+	}
+	run := func(transactions int) func() {
+		return func() {
+			cmd := g.pgbenchCommand(t.Context(), e.address, "-n", "-S", "-M", protocol, "-c", fmt.Sprint(gateClients), "-j", "2", "-t", fmt.Sprint(transactions))
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("pgbench: %v\n%s", err, out)
+			}
+		}
+	}
+	run(100)() // opens server connections, and lets grow what grows once
+	const few = 300
+	idle, idleTime := counted(func() { _ = pause(t.Context(), 2*time.Second) })
+	short, shortTime := counted(run(few))
+	long, longTime := counted(run(few + gateTransactions))
+	// What goes on in the background is a matter of time, and logins are the same in both runs.
+	each := func(figure func(limits) float64) float64 {
+		background := figure(idle) / idleTime.Seconds() * (longTime - shortTime).Seconds()
+		return (figure(long) - figure(short) - background) / (gateClients * gateTransactions)
+	}
+	got := limits{
+		reads: each(func(l limits) float64 { return l.reads }), writes: each(func(l limits) float64 { return l.writes }),
+		allocations: each(func(l limits) float64 { return l.allocations }),
+	}
+	t.Logf("idle: %.0f allocations a second", idle.allocations/idleTime.Seconds())
+	t.Logf("a transaction: %.2f reads, %.2f writes, %.2f allocations", got.reads, got.writes, got.allocations)
+	if got.reads < 1.8 || got.writes < 1.8 {
+		t.Errorf("%.2f reads and %.2f writes: two of each are needed, so they are not counted here any more", got.reads, got.writes)
+	}
+	if got.reads > limit.reads || got.writes > limit.writes {
+		t.Errorf("%.2f reads and %.2f writes; limits %.1f and %.1f", got.reads, got.writes, limit.reads, limit.writes)
+	}
+	if got.allocations > limit.allocations {
+		t.Errorf("%.2f allocations; limit %.1f", got.allocations, limit.allocations)
+	}
+}
+
+// allocations is how many the process has made.
+func allocations(t *testing.T, e *endpoint) float64 {
+	t.Helper()
+	metrics, err := fetch(t.Context(), e.api+"/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(metrics)) {
+		var n float64
+		if _, err := fmt.Sscanf(line, "go_memstats_mallocs_total %g", &n); err == nil {
+			return n
+		}
+	}
+	t.Fatal("/metrics has no go_memstats_mallocs_total")
+	return 0
+}
+
+// gateGround starts PostgreSQL and one walgate proxy for each driver, of a binary without the race detector.
+func gateGround(t *testing.T) (*ground, []*endpoint) {
+	t.Helper()
+	_, serverErr := program("postgres")
+	if _, err := program("pgbench"); err != nil || serverErr != nil || testing.Short() {
+		if os.Getenv("WALGATE_REQUIRE_POSTGRES") == "1" && !testing.Short() {
+			t.Fatal("no PostgreSQL or no pgbench, and WALGATE_REQUIRE_POSTGRES=1")
+		}
+		t.Skip("SKIPPED: no PostgreSQL or no pgbench on this machine, or -short")
+	}
+	place, err := os.MkdirTemp("/tmp", "wg-gate-") // user postgres must be able to enter it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(place) })
+	if err := os.Chmod(place, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cfg := DefaultConfig()
+	cfg.Walgate, cfg.Dir, cfg.Port, cfg.Scale = filepath.Join(place, "walgate"), filepath.Join(place, "data"), freePorts(t), 1
+	cfg.Endpoints = []string{endpointWalgate, endpointWalgateGoroutine}
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", cfg.Walgate, "github.com/walgate/walgate/cmd/walgate").CombinedOutput(); err != nil {
+		t.Fatalf("build walgate: %v\n%s", err, out)
+	}
+	g, err := prepareGround(t.Context(), cfg)
+	t.Cleanup(func() {
+		if err := g.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil {
+		if g.node != nil {
+			t.Log(g.node.lastLines())
+		}
+		t.Fatal(err)
+	}
+	endpoints, skipped, err := startEndpoints(t.Context(), g)
+	t.Cleanup(func() {
+		for _, e := range endpoints {
+			if err := e.end(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log("skipped: ", skipped)
+	return g, endpoints
+}
+
+// freePorts finds a block of free ports below those that the kernel gives to clients.
+func freePorts(t *testing.T) int {
+	t.Helper()
+	for first := 20000 + int(time.Now().UnixNano()/1000%5000); first < 32000; first += ports {
+		free := true
+		for port := first; free && port < first+ports; port++ {
+			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+			if free = err == nil; free {
+				_ = l.Close()
+			}
+		}
+		if free {
+			return first
+		}
+	}
+	t.Fatal("no free block of ports")
+	return 0
+}

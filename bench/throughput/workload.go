@@ -1,0 +1,85 @@
+package throughput
+
+import (
+	"fmt"
+	"runtime"
+	"strconv"
+)
+
+// workload is what clients do.
+type workload struct {
+	name    string
+	clients int      // when the user names none; 0: those of the configuration
+	args    []string // of pgbench
+	// Named statements reach the server in transaction mode only through a proxy that knows them.
+	prepared bool
+	writes   bool
+	rated    bool   // at a fixed rate
+	result   bool   // one result of Config.Megabytes per transaction
+	copying  string // "in" or "out": COPY of Config.Megabytes per transaction, which pgbench can't do
+}
+
+// workloads are all that are known. Those whose cost is by the megabyte, or by the connection, have a number of clients
+// of their own.
+var workloads = []workload{
+	{name: "select-simple", args: []string{"-S", "-M", "simple"}},
+	{name: "select-extended", args: []string{"-S", "-M", "extended"}},
+	{name: "select-prepared", args: []string{"-S", "-M", "prepared"}, prepared: true},
+	{name: "select-rate", args: []string{"-S", "-M", "simple"}, rated: true},
+	{name: "select-prepared-rate", args: []string{"-S", "-M", "prepared"}, prepared: true, rated: true},
+	{name: "tpcb", args: []string{"-M", "simple"}, writes: true},
+	{name: "tpcb-n", args: []string{"-N", "-M", "simple"}, writes: true},
+	{name: "tpcb-n-prepared", args: []string{"-N", "-M", "prepared"}, prepared: true, writes: true},
+	{name: "result", clients: 4, result: true},
+	{name: "copy-out", clients: 4, copying: "out"},
+	{name: "copy-in", clients: 4, copying: "in"},
+	{name: "connect", clients: 8, args: []string{"-S", "-M", "simple", "-C"}},
+}
+
+// Workloads lists their names.
+func Workloads() []string {
+	names := make([]string, len(workloads))
+	for i, w := range workloads {
+		names[i] = w.name
+	}
+	return names
+}
+
+func findWorkload(name string) (workload, bool) {
+	for _, w := range workloads {
+		if w.name == name {
+			return w, true
+		}
+	}
+	return workload{}, false
+}
+
+// bulk tells whether costs are counted by the megabyte.
+func (w workload) bulk() bool { return w.result || w.copying != "" }
+
+// threads is how many pgbench uses. Its clients prepare statements with a call that blocks the whole thread: when all
+// servers are held by clients of blocked threads, none of them ever goes on. Then each client gets a thread of its own.
+func (c cell) threads(pool int) int {
+	if c.work.prepared && c.work.writes && c.clients > pool {
+		return c.clients
+	}
+	return min(c.clients, runtime.NumCPU())
+}
+
+// pgbenchArgs returns the arguments of one run but for the database.
+func (c cell) pgbenchArgs(cfg Config, seconds int, script string) []string {
+	args := append([]string{"-n", "-c", strconv.Itoa(c.clients), "-j", strconv.Itoa(c.threads(cfg.Pool)), "-T", strconv.Itoa(seconds), "-l"},
+		c.work.args...)
+	if c.work.rated {
+		args = append(args, "-R", strconv.Itoa(cfg.Rate))
+	}
+	if c.work.result {
+		args = append(args, "-f", script)
+	}
+	return args
+}
+
+// largeResult is a query whose rows hold a kilobyte each.
+func largeResult(megabytes int) string {
+	return fmt.Sprintf("select repeat('x', 1024) from generate_series(1, %d)", megabytes*1024)
+}
