@@ -6,12 +6,12 @@ import (
 	"net"
 	"time"
 
-	"github.com/walgate/walgate/proxy/session"
+	"github.com/walgate/walgate/proxy/netdriver"
 	"github.com/walgate/walgate/proxy/wire"
 )
 
 // accept serves one listener until it is closed.
-func (s *Server) accept(ctx context.Context, l net.Listener, cfg *session.Config) {
+func (s *Server) accept(ctx context.Context, l net.Listener, entry *netdriver.Entry) {
 	for {
 		conn, err := l.Accept()
 		if err != nil {
@@ -34,7 +34,7 @@ func (s *Server) accept(ctx context.Context, l net.Listener, cfg *session.Config
 		s.cfg.TCP.Apply(conn)
 		s.clients.Go(func() { // ends with the connection
 			defer s.sessions.leave(id)
-			s.goroutines.Serve(ctx, conn, id, cfg)
+			s.goroutines.Serve(ctx, conn, id, entry)
 		})
 	}
 }

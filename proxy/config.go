@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/walgate/walgate/proxy/pool"
+	"github.com/walgate/walgate/proxy/secure"
 	"github.com/walgate/walgate/replication"
 	"github.com/walgate/walgate/router"
 )
@@ -18,12 +19,15 @@ type Listener struct {
 	Network string        // tcp or unix
 	Address string        // host:port, or a path
 	Target  router.Target // TargetAuto, TargetPrimary, or TargetReplica for the read endpoint
+	TLS     *secure.Mode  // instead of that of ClientTLS; nil: the same. Unix sockets have no TLS.
 }
 
 // Config is everything that can be set about a Server. Nothing has a default here; see app.Default.
 type Config struct {
 	ID        string // of this proxy, in reports and its registration
 	Listeners []Listener
+	ClientTLS secure.ClientConfig
+	ServerTLS secure.ServerConfig
 
 	Pools              []PoolRule    // the first match counts
 	PoolMax            int           // server connections per (node, database, user) that no rule names
@@ -100,6 +104,13 @@ func (c Config) validate() error {
 		}
 		if l.Target == router.TargetUnset {
 			return fmt.Errorf("proxy: listener %s: target is not set", l.Address)
+		}
+		if l.TLS != nil {
+			own := c.ClientTLS
+			own.Mode = *l.TLS
+			if err := own.Validate(); err != nil {
+				return fmt.Errorf("proxy: listener %s: %w", l.Address, err)
+			}
 		}
 	}
 	for name, n := range map[string]int64{

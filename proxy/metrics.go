@@ -19,6 +19,7 @@ type metrics struct {
 
 	sessions, held, waiting, turnedAway *prometheus.Desc
 	connections, turns, bytes, logins   *prometheus.Desc
+	handshakes                          *prometheus.Desc
 
 	mu    sync.Mutex
 	codes map[string]struct{}
@@ -44,6 +45,7 @@ func newMetrics(s *Server) *metrics {
 		turns:       desc("turns_total", "Turns answered by servers.", "role"),
 		bytes:       desc("bytes_total", "Bytes read.", "from"),
 		logins:      desc("login_failures_total", "Logins that did not succeed."),
+		handshakes:  desc("tls_handshakes_total", "TLS handshakes with clients.", "result"),
 	}
 }
 
@@ -67,7 +69,7 @@ func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 	m.errors.Describe(out)
 	m.unopened.Describe(out)
 	for _, d := range []*prometheus.Desc{
-		m.sessions, m.held, m.waiting, m.turnedAway, m.connections, m.turns, m.bytes, m.logins,
+		m.sessions, m.held, m.waiting, m.turnedAway, m.connections, m.turns, m.bytes, m.logins, m.handshakes,
 	} {
 		out <- d
 	}
@@ -100,6 +102,8 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	counter(m.bytes, n.FromClients, "clients")
 	counter(m.bytes, n.FromServers, "servers")
 	counter(m.logins, n.LoginFailures)
+	counter(m.handshakes, m.server.tls.Done.Load(), "done")
+	counter(m.handshakes, m.server.tls.Failed.Load(), "failed")
 }
 
 // pools sums the pools by node and role.

@@ -199,7 +199,7 @@ func testContext(t *testing.T) context.Context {
 func (s *setup) pgbench(t *testing.T, args ...string) string {
 	t.Helper()
 	cmd := s.pg.command("pgbench", append(args, "-h", "127.0.0.1", "-p", strconv.Itoa(s.port), "-U", "app", "app")...)
-	cmd.Env = append(os.Environ(), "PGPASSWORD=secret")
+	cmd.Env = append(os.Environ(), "PGPASSWORD=secret", "HOME="+s.pg.dir)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("pgbench %s: %v\n%s", strings.Join(args, " "), err, out)

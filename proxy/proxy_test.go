@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/walgate/walgate/proxy"
 	"github.com/walgate/walgate/proxy/pool"
+	"github.com/walgate/walgate/proxy/secure"
 	"github.com/walgate/walgate/replication"
 	"github.com/walgate/walgate/replication/boottime"
 	"github.com/walgate/walgate/router"
@@ -45,6 +47,8 @@ func testConfig() proxy.Config {
 		MaxClients: 1000, LoginTimeout: 20 * time.Second, HoldTimeout: 20 * time.Second, MaxHeld: 500, MaxHeldBytes: 16 << 20,
 		DrainLinger: time.Second, ShutdownGrace: 2 * time.Second,
 		Level: router.LevelSession, MaxLagBytes: 1 << 20, MaxLag: time.Second, MaxStatusAge: 5 * time.Second,
+		ClientTLS:   secure.ClientConfig{MinVersion: tls.VersionTLS12},
+		ServerTLS:   secure.ServerConfig{MinVersion: tls.VersionTLS12},
 		GateRecheck: 10 * time.Millisecond, MaxCollected: 64 << 10, MaxHeldReply: 16 << 10, MaxSettings: 100,
 		MaxClientPrepared: 10000,
 	}

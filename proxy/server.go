@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"github.com/walgate/walgate/proxy/login"
 	"github.com/walgate/walgate/proxy/netdriver"
 	"github.com/walgate/walgate/proxy/pool"
+	"github.com/walgate/walgate/proxy/secure"
 	"github.com/walgate/walgate/proxy/session"
 	"github.com/walgate/walgate/replication"
 	"github.com/walgate/walgate/replication/boottime"
@@ -35,6 +37,8 @@ type Server struct {
 	pools      *pool.Set
 	drivers    []driver // all there are
 	goroutines *netdriver.Driver
+	tls        *secure.ClientLeg
+	upstream   *secure.ServerLeg
 	metrics    *metrics
 
 	report  replication.Feed[DrainReport]
@@ -93,7 +97,13 @@ func New(cfg Config, deps Deps) (*Server, error) {
 }
 
 // build makes the parts that know each other.
-func (s *Server) build() error {
+func (s *Server) build() (err error) {
+	if s.tls, err = secure.NewClientLeg(s.cfg.ClientTLS); err != nil {
+		return fmt.Errorf("TLS for clients: %w", err)
+	}
+	if s.upstream, err = secure.NewServerLeg(s.cfg.ServerTLS); err != nil {
+		return fmt.Errorf("TLS for servers: %w", err)
+	}
 	directory, err := auth.NewDirectory(auth.Config{
 		Refresh: s.cfg.VerifierRefresh, LookupTimeout: s.cfg.ConnectTimeout, MaxEntries: s.cfg.MaxVerifiers,
 		MaxConcurrent: s.cfg.MaxConcurrentLog, MockSecret: s.cfg.MockSecret, Iterations: s.cfg.SCRAMIterations,
@@ -119,7 +129,7 @@ func (s *Server) build() error {
 		Dials: s.cfg.MaxDials, Cancels: s.cfg.MaxCancels, CancelQueue: s.cfg.MaxQueuedCancels,
 		ReserveTimeout: s.cfg.PoolReserveTimeout, IdleTimeout: s.cfg.PoolIdleTimeout, Lifetime: s.cfg.PoolLifetime,
 		CheckDelay: s.cfg.PoolCheckDelay, ConnectTimeout: s.cfg.ConnectTimeout, Backoff: s.cfg.ConnectBackoff,
-		MaxStatements: s.cfg.MaxPrepared, TCP: s.cfg.TCP,
+		MaxStatements: s.cfg.MaxPrepared, Dialer: pool.Dialer{TLS: s.upstream, TCP: s.cfg.TCP},
 		Now: boottime.Now, Secret: s.door.secret, LoggedIn: s.door.loggedIn, Keeper: s.goroutines,
 		Reroute: s.broker.reroute, Changed: s.turned,
 		Failed: func(key pool.Key, err error) {
@@ -154,8 +164,8 @@ func (s *Server) Run(ctx context.Context) error {
 	own.Go(func() { s.pools.Run(background) })
 	own.Go(func() { s.follow(background) })
 	for i, l := range listeners {
-		cfg := s.sessionConfig(s.cfg.Listeners[i].Target)
-		accepting.Go(func() { s.accept(logins, l, cfg) })
+		entry := s.entry(s.cfg.Listeners[i])
+		accepting.Go(func() { s.accept(logins, l, entry) })
 	}
 	<-ctx.Done()
 	for _, l := range listeners {
@@ -191,6 +201,28 @@ func (s *Server) listen(ctx context.Context) ([]net.Listener, error) {
 // Addrs waits until the Server listens and returns the addresses of Config.Listeners in their order.
 func (s *Server) Addrs(ctx context.Context) ([]net.Addr, error) {
 	return s.addrs.Wait(ctx, func(a []net.Addr) bool { return a != nil })
+}
+
+// entry is what the clients of a listener have in common.
+func (s *Server) entry(l Listener) *netdriver.Entry {
+	entry := &netdriver.Entry{Session: s.sessionConfig(l.Target), Mode: l.TLS}
+	if l.Network != "unix" {
+		entry.TLS = s.tls
+	}
+	return entry
+}
+
+// ReloadTLS reads the certificates of both legs again, and their modes. What can't be read stays as it is; connections
+// that exist go on.
+func (s *Server) ReloadTLS(client secure.ClientConfig, server secure.ServerConfig) error {
+	var errs []error
+	if err := s.tls.Reload(client); err != nil {
+		errs = append(errs, fmt.Errorf("TLS for clients: %w", err))
+	}
+	if err := s.upstream.Reload(server); err != nil {
+		errs = append(errs, fmt.Errorf("TLS for servers: %w", err))
+	}
+	return errors.Join(errs...)
 }
 
 func (s *Server) sessionConfig(target router.Target) *session.Config {

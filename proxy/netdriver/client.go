@@ -18,7 +18,9 @@ type Client struct {
 	Target router.Target
 
 	driver *Driver
-	conn   net.Conn
+	entry  *Entry
+	remote net.Addr
+	conn   net.Conn // changed to TLS during login only, under mu
 	in     *input
 	tasks  sync.WaitGroup // flushers
 
@@ -40,6 +42,7 @@ type Client struct {
 	user     string
 	timer    *time.Timer
 	armed    replication.Instant
+	asked    int // startup packets read; the reading goroutine's
 	loggedIn bool
 	closing  bool // Close was said: what the client sends is dropped
 	ended    bool // nothing reaches the session any more
@@ -51,10 +54,10 @@ type grant struct {
 	server *pool.Server
 }
 
-func (d *Driver) newClient(conn net.Conn, id uint32, cfg *session.Config) *Client {
+func (d *Driver) newClient(conn net.Conn, id uint32, entry *Entry) *Client {
 	c := &Client{
-		ID: id, Target: cfg.Target, driver: d, conn: conn,
-		in: newInput(conn, &d.buffers, true), out: newSender(conn), session: session.New(cfg),
+		ID: id, Target: entry.Session.Target, driver: d, entry: entry, conn: conn, remote: conn.RemoteAddr(),
+		in: newInput(conn, &d.buffers, true), out: newSender(conn), session: session.New(entry.Session),
 	}
 	c.resumed = sync.NewCond(&c.mu)
 	c.ticket = c.newTicket()
@@ -300,3 +303,6 @@ func (c *Client) drain() (onPrimary, open bool) {
 	}
 	return true, c.session.OpenOnPrimary()
 }
+
+// remoteAddr is the client's address as text.
+func (c *Client) remoteAddr() string { return c.remote.String() }

@@ -8,9 +8,9 @@ import (
 )
 
 // Serve runs the session of an accepted connection until it ends. id is what the client will know as its process id;
-// cfg is shared by the sessions of a listener. The end of ctx interrupts a login only; see Shutdown and Kill.
-func (d *Driver) Serve(ctx context.Context, conn net.Conn, id uint32, cfg *session.Config) {
-	c := d.newClient(conn, id, cfg)
+// entry is shared by the sessions of a listener. The end of ctx interrupts a login only; see Shutdown and Kill.
+func (d *Driver) Serve(ctx context.Context, conn net.Conn, id uint32, entry *Entry) {
+	c := d.newClient(conn, id, entry)
 	d.mu.Lock()
 	d.clients[id] = c
 	d.mu.Unlock()
@@ -79,7 +79,7 @@ func (d *Driver) CancelRequested(id uint32) {
 // Sessions calls yield for each session, with the address of its client.
 func (d *Driver) Sessions(yield func(id uint32, client string, info session.Info)) {
 	for _, c := range d.all() {
-		yield(c.ID, c.conn.RemoteAddr().String(), c.info())
+		yield(c.ID, c.remoteAddr(), c.info())
 	}
 }
 

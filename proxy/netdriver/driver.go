@@ -9,6 +9,7 @@ import (
 
 	"github.com/walgate/walgate/proxy/login"
 	"github.com/walgate/walgate/proxy/pool"
+	"github.com/walgate/walgate/proxy/secure"
 	"github.com/walgate/walgate/proxy/session"
 	"github.com/walgate/walgate/proxy/wire"
 	"github.com/walgate/walgate/replication"
@@ -43,6 +44,24 @@ type Config struct {
 	LoginTimeout time.Duration // from accept to the end of login
 	Linger       time.Duration // for writing the last words of a session
 	Now          func() replication.Instant
+}
+
+// Entry is what the clients of one listener have in common.
+type Entry struct {
+	Session *session.Config
+	TLS     *secure.ClientLeg // nil: never (a unix socket)
+	Mode    *secure.Mode      // of the listener; nil: that of TLS
+}
+
+// mode is how much TLS a client of this entry must or may have.
+func (e *Entry) mode() secure.Mode {
+	switch {
+	case e.TLS == nil:
+		return secure.Disable
+	case e.Mode != nil:
+		return *e.Mode
+	}
+	return e.TLS.Mode()
 }
 
 // counters are session.Counts as they grow.

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/walgate/walgate/proxy/secure"
 	"github.com/walgate/walgate/proxy/wire"
 )
 
@@ -15,6 +16,7 @@ import (
 type input struct {
 	conn    net.Conn
 	raw     syscall.RawConn // nil: no descriptor, read through conn
+	tls     *secure.Conn    // what raw carries; nil: clear text
 	buffers *sync.Pool
 	buf     *[]byte // nil while parked
 	start   int     // of what has not been cut
@@ -27,12 +29,16 @@ type input struct {
 
 func newInput(conn net.Conn, buffers *sync.Pool, frontend bool) *input {
 	in := &input{conn: conn, raw: rawOf(conn), buffers: buffers}
+	in.tls, _ = conn.(*secure.Conn)
 	in.cutter.Frontend = frontend
 	in.ready = in.tryRead
 	return in
 }
 
 func rawOf(conn net.Conn) syscall.RawConn {
+	if c, ok := conn.(*secure.Conn); ok {
+		return c.RawConn()
+	}
 	sc, ok := conn.(syscall.Conn)
 	if !ok {
 		return nil
@@ -76,7 +82,7 @@ func (in *input) fill() error {
 func (in *input) tryRead(fd uintptr) bool {
 	in.hold()
 	for {
-		n, err := syscall.Read(int(fd), (*in.buf)[in.end:])
+		n, err := in.read(fd)
 		switch {
 		case err == nil && n > 0:
 			in.n = n
@@ -84,7 +90,7 @@ func (in *input) tryRead(fd uintptr) bool {
 			in.err = io.EOF
 		case errors.Is(err, syscall.EINTR):
 			continue
-		case errors.Is(err, syscall.EAGAIN):
+		case errors.Is(err, syscall.EAGAIN), errors.Is(err, secure.ErrWouldBlock):
 			if in.end == 0 {
 				in.park()
 			}
@@ -94,6 +100,13 @@ func (in *input) tryRead(fd uintptr) bool {
 		}
 		return true
 	}
+}
+
+func (in *input) read(fd uintptr) (int, error) {
+	if in.tls != nil {
+		return in.tls.Poll((*in.buf)[in.end:], fd)
+	}
+	return syscall.Read(int(fd), (*in.buf)[in.end:])
 }
 
 func (in *input) hold() {

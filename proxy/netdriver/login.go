@@ -10,12 +10,10 @@ import (
 	"time"
 
 	"github.com/walgate/walgate/proxy/login"
+	"github.com/walgate/walgate/proxy/secure"
 	"github.com/walgate/walgate/proxy/session"
 	"github.com/walgate/walgate/proxy/wire"
 )
-
-// maxRequests bounds SSLRequest and GSSENCRequest on one connection.
-const maxRequests = 4
 
 // login takes the connection from its first byte to the end of the session's login; false means that it is over. The
 // driver reads no byte beyond each message, so nothing of the client's later messages is lost.
@@ -26,7 +24,7 @@ func (c *Client) login(ctx context.Context) bool {
 	if err := c.conn.SetDeadline(deadline); err != nil {
 		return false
 	}
-	packet, ok := c.startup()
+	packet, ok := c.startup(ctx)
 	if !ok {
 		return false
 	}
@@ -57,40 +55,11 @@ func (c *Client) login(ctx context.Context) bool {
 	return outcome.OK
 }
 
-// startup answers requests for encryption and returns the StartupMessage.
-func (c *Client) startup() (packet []byte, ok bool) {
-	for range maxRequests {
-		var word [4]byte
-		if _, err := io.ReadFull(c.conn, word[:]); err != nil {
-			return nil, false // a port check says nothing and is nobody's business
-		}
-		length := int64(binary.BigEndian.Uint32(word[:]))
-		if length < wire.MinStartup || length > wire.MaxStartup {
-			return nil, false
-		}
-		packet := make([]byte, length-4)
-		if _, err := io.ReadFull(c.conn, packet); err != nil {
-			return nil, false
-		}
-		switch kind, _ := wire.ParseStartup(packet); kind {
-		case wire.StartupSSL, wire.StartupGSSENC:
-			if _, err := c.conn.Write([]byte{'N'}); err != nil {
-				return nil, false
-			}
-		case wire.StartupCancel:
-			if processID, secret, err := wire.ParseCancel(packet); err == nil {
-				c.driver.door.Cancel(processID, secret)
-			}
-			return nil, false
-		default:
-			return packet, true
-		}
-	}
-	return nil, false
-}
-
 // authenticate runs the login conversation. nil means that the client is gone.
 func (c *Client) authenticate(ctx context.Context, req *session.AuthRequest) *session.AuthOutcome {
+	if refused := c.wrongCertificate(req.User); refused != nil {
+		return refused
+	}
 	conversation, step := c.driver.door.Login(c.ID, c.peer(), req)
 	for {
 		if len(step.Send) > 0 {
@@ -119,8 +88,11 @@ func (c *Client) authenticate(ctx context.Context, req *session.AuthRequest) *se
 
 // peer tells what is known of the client from its connection.
 func (c *Client) peer() login.Peer {
-	p := login.Peer{UID: -1, Target: c.Target}
-	switch remote := c.conn.RemoteAddr().(type) {
+	p := login.Peer{UID: -1, Target: c.Target, TLS: c.tls()}
+	if conn, ok := c.conn.(*secure.Conn); ok {
+		p.Binding = conn.Binding
+	}
+	switch remote := c.remote.(type) {
 	case *net.TCPAddr:
 		p.Address = remote.AddrPort()
 	case *net.UnixAddr:

@@ -43,7 +43,7 @@ func (c *Client) send(s *sender, b []byte, side session.Side) {
 		c.resumed.Broadcast()
 		return
 	}
-	if len(s.pending) > 0 && !s.flushing {
+	if s.left() && !s.flushing {
 		s.flushing = true
 		c.tasks.Go(func() { c.flush(s, side) })
 	}
@@ -197,7 +197,7 @@ func (c *Client) becameFull(s *sender) bool {
 // flush writes what is pending toward one side, blocking, until nothing is left or the connection ends.
 func (c *Client) flush(s *sender, side session.Side) {
 	c.mu.Lock()
-	for len(s.pending) > 0 && !s.broken {
+	for s.left() && !s.broken {
 		chunk := s.take()
 		c.mu.Unlock()
 		_, err := s.conn.Write(chunk)

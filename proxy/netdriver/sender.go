@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net"
 	"syscall"
+
+	"github.com/walgate/walgate/proxy/secure"
 )
 
 // sender is the write half of one connection. It is guarded by the mutex of the Client whose session writes to it; only
@@ -11,11 +13,13 @@ import (
 type sender struct {
 	conn     net.Conn
 	raw      syscall.RawConn // nil: every write is the flusher's
+	tls      *secure.Conn    // what raw carries; nil: clear text
 	ready    func(fd uintptr) bool
 	out      []byte // argument of tryWrite
 	n        int    // and its result
 	pending  []byte // not yet written
 	spare    []byte // the flusher's last chunk, for reuse
+	behind   bool   // tls keeps encrypted bytes that go before pending
 	flushing bool   // a flusher runs; everything goes behind pending
 	full     bool   // Full has been said
 	broken   bool   // nothing more can be written
@@ -23,6 +27,7 @@ type sender struct {
 
 func newSender(conn net.Conn) *sender {
 	s := &sender{conn: conn, raw: rawOf(conn)}
+	s.tls, _ = conn.(*secure.Conn)
 	s.ready = s.tryWrite
 	return s
 }
@@ -32,7 +37,13 @@ func (s *sender) write(b []byte) {
 	if s.broken || len(b) == 0 {
 		return
 	}
-	if s.raw != nil && !s.flushing && len(s.pending) == 0 {
+	switch {
+	case s.raw == nil || s.flushing || len(s.pending) > 0:
+	case s.tls != nil:
+		n, behind, err := s.tls.Send(b)
+		s.behind, s.broken = behind, err != nil
+		b = b[n:]
+	default:
 		s.out, s.n = b, 0
 		if err := s.raw.Write(s.ready); err != nil {
 			s.broken = true
@@ -68,11 +79,15 @@ func (s *sender) tryWrite(fd uintptr) bool {
 // maxSpare bounds the memory that an idle sender keeps.
 const maxSpare = 16 << 10
 
+// left reports whether there is something for the flusher.
+func (s *sender) left() bool { return len(s.pending) > 0 || s.behind }
+
 // take hands the pending bytes to the flusher.
 func (s *sender) take() []byte {
 	chunk := s.pending
 	s.pending = s.spare[:0]
 	s.spare = nil
+	s.behind = false
 	return chunk
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/walgate/walgate/proxy/auth"
+	"github.com/walgate/walgate/proxy/secure"
 	"github.com/walgate/walgate/proxy/session"
 	"github.com/walgate/walgate/proxy/wire"
 	"github.com/walgate/walgate/replication"
@@ -59,19 +60,79 @@ type login struct {
 	secret     []byte
 }
 
-// connect dials and logs in; ctx bounds all of it.
-func connect(ctx context.Context, at Address, key Key, role replication.Role, secret auth.Secret, tcp TCP) (*login, error) {
+// Dialer makes the connections to PostgreSQL. It is safe for concurrent use.
+type Dialer struct {
+	TLS *secure.ServerLeg // nil: never
+	TCP TCP
+}
+
+// dial connects once; encrypted asks for TLS.
+func (d Dialer) dial(ctx context.Context, at Address, encrypted bool) (net.Conn, error) {
 	var dialer net.Dialer
 	network, address := at.network()
 	conn, err := dialer.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, fmt.Errorf("dial: %w", err)
 	}
-	tcp.Apply(conn)
+	d.TCP.Apply(conn)
+	if !encrypted {
+		return conn, nil
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	safe, err := d.TLS.Connect(ctx, conn, at.Host)
+	if err != nil {
+		_ = conn.Close() // the first error is the one that tells
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		return nil, &tlsError{err}
+	}
+	return safe, nil
+}
+
+// tlsError says that a connection was made, but TLS was not.
+type tlsError struct{ error }
+
+func (e *tlsError) Unwrap() error { return e.error }
+
+// attempts lists with what to try: true is TLS.
+func (d Dialer) attempts(at Address) []bool {
+	if d.TLS == nil {
+		return []bool{false}
+	}
+	network, _ := at.network()
+	return d.TLS.Attempts(network)
+}
+
+// again reports whether after this error the next kind of attempt is worth it: PostgreSQL has no line in pg_hba.conf
+// for this kind of connection, or TLS could not be made.
+func again(err error) bool {
+	var refusal *LoginError
+	var noTLS *tlsError
+	return errors.As(err, &refusal) && refusal.SQLSTATE == "28000" || errors.As(err, &noTLS)
+}
+
+// connect dials and logs in; ctx bounds all of it.
+func (d Dialer) connect(ctx context.Context, at Address, key Key, role replication.Role, secret auth.Secret) (l *login, err error) {
+	for _, encrypted := range d.attempts(at) {
+		if l, err = d.attempt(ctx, at, encrypted, func(l *login) error { return l.run(key, role, secret) }); err == nil || !again(err) {
+			break
+		}
+	}
+	return l, err
+}
+
+// attempt dials once and lets talk log in.
+func (d Dialer) attempt(ctx context.Context, at Address, encrypted bool, talk func(l *login) error) (*login, error) {
+	conn, err := d.dial(ctx, at, encrypted)
+	if err != nil {
+		return nil, err
+	}
 	l := &login{conn: conn}
 	// The deadline covers silence, the end of ctx covers a change of view.
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	err = l.run(key, role, secret)
+	err = talk(l)
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
 	}
@@ -264,16 +325,20 @@ func (l *login) read() (typ byte, body []byte, err error) {
 // connection, which it does after it has sent the signal. ctx bounds it. errNotSent means that PostgreSQL will never see
 // the request.
 func (s *Server) Cancel(ctx context.Context) error {
-	var dialer net.Dialer
-	network, address := s.Address.network()
-	conn, err := dialer.DialContext(ctx, network, address)
+	return s.budget.set.cfg.Dialer.Cancel(ctx, s.Address, s.Conn, s.Facts.ProcessID, s.Facts.Secret)
+}
+
+// Cancel sends a CancelRequest for the server that conn is connected to, over TLS if conn is.
+func (d Dialer) Cancel(ctx context.Context, at Address, connected net.Conn, processID uint32, secret []byte) error {
+	_, encrypted := connected.(*secure.Conn)
+	conn, err := d.dial(ctx, at, encrypted && d.TLS != nil)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNotSent, err)
 	}
 	defer func() { _ = conn.Close() }() // nothing is lost with it
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if _, err := conn.Write(wire.AppendCancelRequest(nil, s.Facts.ProcessID, s.Facts.Secret)); err != nil {
+	if _, err := conn.Write(wire.AppendCancelRequest(nil, processID, secret)); err != nil {
 		return fmt.Errorf("send cancel: %w", err)
 	}
 	var one [1]byte

@@ -157,7 +157,7 @@ func newBench(t *testing.T, change func(*Config)) *bench {
 	cfg := Config{
 		Limits: limited(Limits{Max: 2}), Dials: 10, Cancels: 2, CancelQueue: 100, ReserveTimeout: time.Hour,
 		IdleTimeout: time.Hour, Lifetime: 24 * time.Hour, ConnectTimeout: 5 * time.Second, Backoff: time.Millisecond,
-		MaxStatements: 10, TCP: TCP{KeepaliveIdle: time.Minute, KeepaliveInterval: time.Minute, KeepaliveCount: 3},
+		MaxStatements: 10, Dialer: Dialer{TCP: TCP{KeepaliveIdle: time.Minute, KeepaliveInterval: time.Minute, KeepaliveCount: 3}},
 		Now:      func() replication.Instant { return replication.Instant(b.now.Load()) },
 		Secret:   func(string) auth.Secret { return auth.Secret{} },
 		LoggedIn: func(Key, []session.Parameter) {},

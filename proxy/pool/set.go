@@ -29,7 +29,7 @@ type Config struct {
 	ConnectTimeout time.Duration // dial and login of one connection
 	Backoff        time.Duration // between attempts; doubled up to 16 times this
 	MaxStatements  int           // prepared statements kept on one connection
-	TCP            TCP
+	Dialer         Dialer
 	// Warm are databases and users whose minimum is opened before anybody has asked, once their secret is known.
 	Warm []Login
 
@@ -98,7 +98,7 @@ func New(cfg Config, log *slog.Logger) (*Set, error) {
 		cfg.CheckDelay < 0 {
 		return nil, errors.New("pool: every duration must be positive")
 	}
-	if err := cfg.TCP.Validate(); err != nil {
+	if err := cfg.Dialer.TCP.Validate(); err != nil {
 		return nil, err
 	}
 	if cfg.Limits == nil || cfg.Now == nil || cfg.Secret == nil || cfg.LoggedIn == nil || cfg.Keeper == nil || cfg.Reroute == nil ||
@@ -339,7 +339,7 @@ func (s *Set) PrimaryInUse() int {
 func (s *Set) open(b *Budget) (*Server, error) {
 	ctx, cancel := context.WithTimeout(b.ctx, s.cfg.ConnectTimeout)
 	defer cancel()
-	l, err := connect(ctx, b.at, b.key, b.role, s.cfg.Secret(b.key.User), s.cfg.TCP)
+	l, err := s.cfg.Dialer.connect(ctx, b.at, b.key, b.role, s.cfg.Secret(b.key.User))
 	if err != nil {
 		return nil, err
 	}

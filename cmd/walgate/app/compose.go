@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -28,6 +29,7 @@ import (
 	"github.com/walgate/walgate/ha/store"
 	"github.com/walgate/walgate/proxy"
 	"github.com/walgate/walgate/proxy/pool"
+	"github.com/walgate/walgate/proxy/secure"
 	"github.com/walgate/walgate/proxy/session"
 	"github.com/walgate/walgate/replication"
 	"github.com/walgate/walgate/replication/boottime"
@@ -52,6 +54,7 @@ type common struct {
 	parameters replication.Feed[map[string]string]
 	monitor    *monitor.Monitor
 	proxy      *proxy.Server
+	reloadTLS  func(secure.ClientConfig, secure.ServerConfig) error
 	register   *store.Registration[ha.ProxyReport]
 	api        *api.Server
 	listener   net.Listener // of the API
@@ -130,6 +133,7 @@ func (c *common) buildProxy(secret []byte) error {
 	if err != nil {
 		return err
 	}
+	c.reloadTLS = c.proxy.ReloadTLS
 	c.register, err = store.NewProxyRegistration(c.registration(), c.store, c.log.With("part", "registration"))
 	return err
 }
@@ -233,19 +237,25 @@ func (c *common) reload(file string) error {
 	if err := fresh.Validate(kind); err != nil {
 		return err
 	}
+	// The files may have changed under the same names.
+	tlsErr := c.reloadTLS(fresh.Proxy.TLS.leg(), fresh.Proxy.ServerTLS.leg())
 	for _, key := range Changed(c.cfg, fresh) {
-		switch key {
-		case "log.level":
+		switch {
+		case key == "log.level":
 			c.level.Set(parseLevel(fresh.Log.Level))
-		case "postgres.parameters":
+		case key == "postgres.parameters":
 			c.parameters.Publish(fresh.Postgres.Parameters)
+		case strings.HasPrefix(key, "proxy.tls.") || strings.HasPrefix(key, "proxy.server_tls."):
+			if tlsErr != nil {
+				continue // which is told below
+			}
 		default:
 			c.log.Warn("configuration changed, a restart is needed", "key", key)
 			continue
 		}
 		c.log.Info("configuration applied", "key", key)
 	}
-	return nil
+	return tlsErr
 }
 
 // onHangup reloads at each SIGHUP until ctx ends.
@@ -307,9 +317,12 @@ func proxyConfig(cfg Config) (proxy.Config, error) {
 		GateRecheck: p.Limits.GateRecheck, MaxCollected: int(p.Limits.CollectedBytes), MaxHeldReply: int(p.Limits.HeldReplyBytes),
 		MaxSettings: p.Limits.Settings, MaxClientPrepared: p.Limits.ClientPrepared,
 	}
+	c.ClientTLS, c.ServerTLS = p.TLS.leg(), p.ServerTLS.leg()
 	for _, l := range p.Listeners {
 		target, _ := router.ParseTarget(l.Target) // Validate has checked it
-		c.Listeners = append(c.Listeners, proxy.Listener{Network: cmp.Or(l.Network, "tcp"), Address: l.Listen, Target: target})
+		c.Listeners = append(c.Listeners, proxy.Listener{
+			Network: cmp.Or(l.Network, "tcp"), Address: l.Listen, Target: target, TLS: listenerTLS(l.TLS),
+		})
 	}
 	return c, nil
 }

@@ -105,6 +105,8 @@ type ProxyConfig struct {
 	ID              string           `key:"id" doc:"Name of this proxy in its registration. Empty: node.name, or host name and port for 'walgate proxy'."`
 	Listen          string           `key:"listen" doc:"Address that applications connect to."`
 	Listeners       []ListenerConfig `key:"listeners" doc:"More addresses, each with the target of its sessions."`
+	TLS             ProxyTLSConfig   `key:"tls" doc:"TLS toward applications; read again at SIGHUP. See docs/tls.md."`
+	ServerTLS       ServerTLSConfig  `key:"server_tls" doc:"TLS toward PostgreSQL, for the connections of sessions; read again at SIGHUP."`
 	Pool            PoolConfig       `key:"pool" doc:"Server connections. Limits count for each node by itself: docs/limits.md says what happens at each."`
 	Pools           []PoolRuleConfig `key:"pools" doc:"Exceptions to pool for some databases and users; the first that matches counts. Numbers that are 0 and an empty mode are those of pool."`
 	TCP             TCPConfig        `key:"tcp" doc:"How connections of clients and to servers find out that the other side is gone."`
@@ -124,6 +126,26 @@ type ListenerConfig struct {
 	Network string `key:"network" doc:"Kind of address; empty means tcp." allowed:"tcp, unix"`
 	Listen  string `key:"listen" doc:"HOST:PORT, or the path of a unix socket."`
 	Target  string `key:"target" doc:"Where its sessions go." allowed:"primary, replica, auto"`
+	TLS     string `key:"tls" doc:"Mode of this address; empty means proxy.tls.mode." allowed:"disable, allow, prefer, require, verify-ca, verify-full"`
+}
+
+// ProxyTLSConfig is TLS toward applications.
+type ProxyTLSConfig struct {
+	Mode       string `key:"mode" doc:"disable; allow or prefer (offered, if there is a certificate); require (clear text is refused); verify-ca (and a client certificate signed by ca_file is needed); verify-full (and its common name is the role)." allowed:"disable, allow, prefer, require, verify-ca, verify-full"`
+	CertFile   string `key:"cert_file" doc:"Certificate, with intermediate ones behind it."`
+	KeyFile    string `key:"key_file" doc:"Its key."`
+	CAFile     string `key:"ca_file" doc:"What client certificates must be signed by."`
+	MinVersion string `key:"min_version" doc:"Oldest version." allowed:"1.2, 1.3"`
+}
+
+// ServerTLSConfig is TLS toward PostgreSQL.
+type ServerTLSConfig struct {
+	Mode        string `key:"mode" doc:"As sslmode of libpq; verify-full compares the certificate with the host of the member." allowed:"disable, allow, prefer, require, verify-ca, verify-full"`
+	CertFile    string `key:"cert_file" doc:"Certificate that PostgreSQL may ask for."`
+	KeyFile     string `key:"key_file" doc:"Its key."`
+	CAFile      string `key:"ca_file" doc:"What the certificates of the servers must be signed by."`
+	MinVersion  string `key:"min_version" doc:"Oldest version." allowed:"1.2, 1.3"`
+	Negotiation string `key:"negotiation" doc:"As sslnegotiation of libpq: postgres (a request first), direct (PostgreSQL 17; one round trip less)." allowed:"postgres, direct"`
 }
 
 // PoolConfig bounds server connections, and the clients of one database or user.
@@ -241,7 +263,9 @@ func Default() Config {
 			RejoinWait: 30 * time.Second,
 		},
 		Proxy: ProxyConfig{
-			Listen: "127.0.0.1:6432",
+			Listen:    "127.0.0.1:6432",
+			TLS:       ProxyTLSConfig{Mode: "prefer", MinVersion: "1.2"},
+			ServerTLS: ServerTLSConfig{Mode: "disable", MinVersion: "1.2", Negotiation: "postgres"},
 			Pool: PoolConfig{
 				Mode: "transaction", Max: 20, ReserveTimeout: 5 * time.Second, IdleTimeout: 10 * time.Minute, Lifetime: time.Hour,
 				CheckDelay: 5 * time.Second, ConnectTimeout: 5 * time.Second, ConnectBackoff: 100 * time.Millisecond,

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/walgate/walgate/proxy/secure"
 )
 
 // openDir is a directory that user postgres may enter.
@@ -184,13 +186,20 @@ func TestReloadNamesWhatNeedsARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	var said strings.Builder
-	c := &common{cfg: cfg}
+	legs := 0
+	c := &common{cfg: cfg, reloadTLS: func(client secure.ClientConfig, _ secure.ServerConfig) error {
+		if legs++; client.Mode != secure.Allow {
+			t.Errorf("TLS was read again with mode %s", client.Mode)
+		}
+		return nil
+	}}
 	c.log, c.level = newLogger(cfg.Log, &said)
-	write("log: {level: debug}\nproxy: {listen: \"127.0.0.1:2\"}\npostgres: {parameters: {jit: off}}\n")
+	write("log: {level: debug}\nproxy: {listen: \"127.0.0.1:2\", tls: {mode: allow}}\npostgres: {parameters: {jit: off}}\n")
 	if err := c.reload(path); err != nil {
 		t.Fatal(err)
 	}
-	if c.level.Level() != parseLevel("debug") || !strings.Contains(said.String(), "key=proxy.listen") || strings.Contains(said.String(), "restart is needed\" key=log.level") {
+	if c.level.Level() != parseLevel("debug") || !strings.Contains(said.String(), "key=proxy.listen") || strings.Contains(said.String(), "restart is needed\" key=log.level") ||
+		legs != 1 || !strings.Contains(said.String(), "applied\" key=proxy.tls.mode") {
 		t.Errorf("level %s, log:\n%s", c.level.Level(), said.String())
 	}
 	if got := c.parameters.Load(); got["jit"] != "off" {

@@ -262,6 +262,7 @@ func (c *Config) validateProxy(k *check) {
 		}
 		k.oneOf(key+".target", l.Target, "primary", "replica", "auto")
 	}
+	k.proxyTLS(p)
 	k.oneOf("proxy.pool.mode", p.Pool.Mode, "transaction", "session", "statement")
 	c.validatePools(k)
 	k.oneOf("proxy.routing.target", p.Routing.Target, "primary", "replica", "auto")
