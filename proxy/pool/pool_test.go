@@ -25,13 +25,16 @@ type fakeServer struct {
 	logins   atomic.Int32
 	arrived  chan struct{} // one for each login
 	cancels  chan net.Conn // a CancelRequest that waits to be closed
+	gate     chan struct{} // unless nil, each login waits for it
+	atWork   atomic.Int32  // logins that have not been answered
+	mostWork atomic.Int32
 
 	mu    sync.Mutex
 	conns []net.Conn
 	tasks sync.WaitGroup
 }
 
-func newFakeServer(t *testing.T) *fakeServer {
+func newFakeServer(t testing.TB) *fakeServer {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -76,7 +79,17 @@ func (f *fakeServer) serve(conn net.Conn) {
 		return
 	}
 	f.logins.Add(1)
-	f.arrived <- struct{}{}
+	select {
+	case f.arrived <- struct{}{}:
+	default:
+	}
+	n := f.atWork.Add(1)
+	for most := f.mostWork.Load(); n > most && !f.mostWork.CompareAndSwap(most, n); most = f.mostWork.Load() {
+	}
+	if f.gate != nil {
+		<-f.gate
+	}
+	f.atWork.Add(-1)
 	if e := f.refuse.Load(); e != nil {
 		_, _ = conn.Write(wire.AppendErrorResponse(nil, *e))
 		_ = conn.Close()
@@ -128,11 +141,15 @@ type bench struct {
 	readers  sync.WaitGroup
 	rerouted chan *Ticket
 	changed  atomic.Int32
+	deaf     *atomic.Bool // nil or false: the keeper reads
 }
 
 // Adopt implements Keeper.
 func (b *bench) Adopt(s *Server, _ *Ticket) {
 	s.Rehome(b, s.Conn)
+	if b.deaf != nil && b.deaf.Load() {
+		return
+	}
 	b.readers.Go(func() { // ends with the connection
 		_, _ = io.Copy(io.Discard, s.Conn)
 		_ = s.Conn.Close()
@@ -149,9 +166,9 @@ func limited(l Limits) func(database, user string) Limits {
 	return func(string, string) Limits { return l }
 }
 
-func newBench(t *testing.T, change func(*Config)) *bench {
+func newBench(t testing.TB, change func(*Config)) *bench {
 	t.Helper()
-	b := &bench{n1: newFakeServer(t), n2: newFakeServer(t), ended: make(chan *Server, 100), rerouted: make(chan *Ticket, 100)}
+	b := &bench{n1: newFakeServer(t), n2: newFakeServer(t), ended: make(chan *Server, 1000), rerouted: make(chan *Ticket, 100)}
 	b.n2.standby.Store(true)
 	b.now.Store(1)
 	cfg := Config{
