@@ -65,6 +65,9 @@ type Config struct {
 	MaxLagBytes       int64        // see router.Limits
 	MaxLag            time.Duration
 	MaxStatusAge      time.Duration
+	CatalogRefresh    time.Duration // see catalog.Config, as for the next two
+	HarmlessFunctions []string
+	PrimaryFunctions  []string
 	GateRecheck       time.Duration // see session.Config, as for the next four
 	MaxCollected      int
 	MaxHeldReply      int
@@ -125,6 +128,7 @@ func (c Config) validate() error {
 		"VerifierRefresh": int64(c.VerifierRefresh), "LoginTimeout": int64(c.LoginTimeout),
 		"HoldTimeout": int64(c.HoldTimeout), "DrainLinger": int64(c.DrainLinger),
 		"ShutdownGrace": int64(c.ShutdownGrace), "MaxStatusAge": int64(c.MaxStatusAge),
+		"CatalogRefresh": int64(c.CatalogRefresh),
 		"GateRecheck": int64(c.GateRecheck),
 	} {
 		if n <= 0 {

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/walgate/walgate/proxy/auth"
+	"github.com/walgate/walgate/proxy/catalog"
 	"github.com/walgate/walgate/proxy/login"
 	"github.com/walgate/walgate/proxy/pool"
 	"github.com/walgate/walgate/proxy/session"
@@ -29,6 +30,7 @@ type door struct {
 	broker   *broker
 	sessions *registry
 	rules    rules
+	catalogs *catalog.Set
 	internal bool // walgate_* may log in
 	max      int  // cached logins, and cached keys
 
@@ -80,6 +82,7 @@ func (d *door) Admit(id uint32, req *session.AuthRequest) *session.AuthOutcome {
 	}
 	return &session.AuthOutcome{
 		OK: true, Parameters: parameters, ProcessID: id, Secret: secret, PoolMode: rule.Mode,
+		Catalog: d.catalogs.Database(req.Database),
 	}
 }
 

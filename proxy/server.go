@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/walgate/walgate/proxy/auth"
+	"github.com/walgate/walgate/proxy/catalog"
 	"github.com/walgate/walgate/proxy/login"
 	"github.com/walgate/walgate/proxy/netdriver"
 	"github.com/walgate/walgate/proxy/pool"
@@ -35,6 +36,7 @@ type Server struct {
 	door       *door
 	sessions   *registry
 	pools      *pool.Set
+	catalogs   *catalog.Set
 	drivers    []driver // all there are
 	goroutines *netdriver.Driver
 	tls        *secure.ClientLeg
@@ -116,6 +118,9 @@ func (s *Server) build() (err error) {
 	if s.door.checker, err = login.NewChecker(s.door, directory); err != nil {
 		return err
 	}
+	if err := s.buildCatalogs(); err != nil {
+		return err
+	}
 	s.goroutines, err = netdriver.New(netdriver.Config{
 		ReadBuffer: readBuffer, HighWater: highWater, LoginTimeout: s.cfg.LoginTimeout, Linger: s.cfg.DrainLinger,
 		Now: boottime.Now,
@@ -141,6 +146,23 @@ func (s *Server) build() (err error) {
 	return err
 }
 
+// How catalogs are kept fresh, besides Config.CatalogRefresh.
+const (
+	catalogIdle  = 10 * time.Minute
+	catalogGap   = 250 * time.Millisecond
+	maxDatabases = 1000
+)
+
+func (s *Server) buildCatalogs() (err error) {
+	s.catalogs, err = catalog.New(catalog.Config{
+		User: s.cfg.MonitorUser, Password: s.cfg.MonitorPassword, Refresh: s.cfg.CatalogRefresh, Idle: catalogIdle,
+		Gap: catalogGap, Timeout: s.cfg.ConnectTimeout, MaxDatabases: maxDatabases,
+		Harmless: s.cfg.HarmlessFunctions, PrimaryOnly: s.cfg.PrimaryFunctions,
+	}, s.deps.View, s.log)
+	s.door.catalogs = s.catalogs
+	return err
+}
+
 // turned wakes follow to report how far the drain is.
 func (s *Server) turned() {
 	select {
@@ -163,6 +185,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var own, accepting sync.WaitGroup
 	own.Go(func() { s.pools.Run(background) })
 	own.Go(func() { s.follow(background) })
+	own.Go(func() { s.catalogs.Run(background) })
 	for i, l := range listeners {
 		entry := s.entry(s.cfg.Listeners[i])
 		accepting.Go(func() { s.accept(logins, l, entry) })

@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -55,6 +56,12 @@ func TestReadsOnStandby(t *testing.T) {
 	if query[bool](t, conn, "/* walgate: target=primary */ "+read) {
 		t.Error("a read for the primary ran on the standby")
 	}
+	// A function of the users' own is a read once the catalog has told that it is stable, and no more when it is not.
+	const place = "create or replace function my_place() returns bool language sql %s as 'select pg_is_in_recovery()'"
+	mustExec(t, conn, fmt.Sprintf(place, "stable"))
+	eventually(t, "a stable function on the standby", func() bool { return query[bool](t, conn, "select my_place()") })
+	mustExec(t, conn, fmt.Sprintf(place, "volatile"))
+	eventually(t, "a volatile function on the primary", func() bool { return !query[bool](t, conn, "select my_place()") })
 	tx, err := conn.Begin(testContext(t))
 	if err != nil {
 		t.Fatal(err)

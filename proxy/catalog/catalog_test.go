@@ -9,6 +9,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -73,20 +74,26 @@ func startPostgres(t *testing.T) int {
 	return port
 }
 
-func connect(t *testing.T, port int, database string) *pgx.Conn {
+func connect(t *testing.T, port int, database string) (conn *pgx.Conn) {
 	t.Helper()
-	deadline := time.Now().Add(time.Minute)
-	for {
-		conn, err := pgx.Connect(context.Background(), "host=127.0.0.1 user=postgres sslmode=disable dbname="+database+
+	eventually(t, "PostgreSQL", func() (up bool) {
+		var err error
+		conn, err = pgx.Connect(context.Background(), "host=127.0.0.1 user=postgres sslmode=disable dbname="+database+
 			" port="+strconv.Itoa(port))
-		if err == nil {
-			t.Cleanup(func() { _ = conn.Close(context.Background()) })
-			return conn
-		}
+		return err == nil
+	})
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(time.Minute); !holds(); <-tick.C {
 		if time.Now().After(deadline) {
-			t.Fatal(err)
+			t.Fatalf("%s did not come", what)
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 
@@ -141,21 +148,17 @@ func TestRealCatalog(t *testing.T) {
 	var views replication.Feed[replication.View]
 	views.Publish(replication.View{Epoch: 1, Primary: "a", Members: []replication.Member{{Name: "a", Host: "127.0.0.1", Port: port}}})
 	set, err := New(Config{
-		User: "walgate_monitor", Refresh: time.Hour, Idle: time.Hour, Timeout: 30 * time.Second, MaxDatabases: 1,
+		User: "walgate_monitor", Refresh: time.Hour, Idle: time.Hour, Gap: 10 * time.Millisecond, Timeout: 30 * time.Second, MaxDatabases: 1,
 		Harmless: []string{"nothing_such"}, PrimaryOnly: []string{"upper"},
 	}, &views, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	running, stop := context.WithCancel(ctx)
-	done := make(chan error, 1)
-	go func() { done <- set.Run(running) }()
-	defer func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}()
+	var tasks sync.WaitGroup
+	tasks.Go(func() { set.Run(running) }) // ends with stop
+	defer tasks.Wait()
+	defer stop()
 	if other := set.Database("postgres"); other.Load() != nil {
 		t.Error("something is known before it was read")
 	}
@@ -205,13 +208,11 @@ func TestRealCatalog(t *testing.T) {
 }
 
 // awaitCatalog waits until another Catalog than old is known.
-func awaitCatalog(t *testing.T, e *Entry, old *router.Catalog) *router.Catalog {
+func awaitCatalog(t *testing.T, e *Entry, old *router.Catalog) (now *router.Catalog) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if now := e.Load(); now != nil && now != old {
-			return now
-		}
-	}
-	t.Fatal("the catalog was not read")
-	return nil
+	eventually(t, "a newer catalog", func() bool {
+		now = e.Load()
+		return now != nil && now != old
+	})
+	return now
 }

@@ -18,6 +18,7 @@ type Config struct {
 	User, Password string        // walgate_monitor
 	Refresh        time.Duration // between two looks at a database that is in use
 	Idle           time.Duration // a database for which no session has asked for so long is not looked at
+	Gap            time.Duration // after a look that a session asked for, before the next such look
 	Timeout        time.Duration // of one look, connecting included
 	MaxDatabases   int
 	Harmless       []string // functions that run on standbys though they are volatile
@@ -67,7 +68,7 @@ type Set struct {
 
 // New returns a Set that knows no database; Run fills it.
 func New(cfg Config, view *replication.Feed[replication.View], log *slog.Logger) (*Set, error) {
-	if cfg.User == "" || cfg.MaxDatabases <= 0 || cfg.Refresh <= 0 || cfg.Idle <= 0 || cfg.Timeout <= 0 {
+	if cfg.User == "" || cfg.MaxDatabases <= 0 || cfg.Refresh <= 0 || cfg.Idle <= 0 || cfg.Gap <= 0 || cfg.Timeout <= 0 {
 		return nil, errors.New("catalog: user, number of databases and times must be set")
 	}
 	if view == nil || log == nil {
@@ -100,20 +101,26 @@ func (s *Set) nudge() {
 }
 
 // Run keeps the catalogs fresh until ctx ends.
-func (s *Set) Run(ctx context.Context) error {
+func (s *Set) Run(ctx context.Context) {
 	known := map[string]*look{}
 	tick := time.NewTicker(s.cfg.Refresh)
 	defer tick.Stop()
+	var last time.Time // of a look that was asked for
 	for {
-		all := false
+		asked := s.wake
+		if time.Since(last) < s.cfg.Gap {
+			asked = nil
+		}
 		select {
 		case <-tick.C:
-			all = true
-		case <-s.wake:
+			s.round(ctx, known, true)
+		case <-asked:
+			s.round(ctx, known, false)
+			last = time.Now()
+		case <-time.After(s.cfg.Gap):
 		case <-ctx.Done():
-			return nil
+			return
 		}
-		s.round(ctx, known, all)
 	}
 }
 

@@ -97,6 +97,17 @@ type AuthOutcome struct {
 	Secret    []byte
 	// PoolMode of this database and user; the zero value is transaction pooling.
 	PoolMode PoolMode
+	// Catalog of the database; nil: only PostgreSQL's own functions are known.
+	Catalog Catalog
+}
+
+// Catalog shares what is known of a database's functions and views (catalog.Entry). Its methods neither block nor
+// allocate, and may be called from any goroutine.
+type Catalog interface {
+	// Load returns the newest; nil: nothing is known.
+	Load() *router.Catalog
+	// Defined tells that a transaction has ended that may have changed it.
+	Defined()
 }
 
 // Parameter is a run-time parameter with its value as text.

@@ -183,7 +183,7 @@ func (s *Session) authResult(auth *AuthOutcome, out *Actions) {
 		s.end(failureFields(auth.Failure, severityFatal, errAdminShutdown), out)
 		return
 	}
-	s.mode = auth.PoolMode
+	s.mode, s.catalog = auth.PoolMode, auth.Catalog
 	s.phase = phaseReady
 	s.tellFirst(auth.Parameters)
 	b := wire.AppendAuthenticationOk(out.own(Client))

@@ -7,7 +7,7 @@ import (
 	"github.com/walgate/walgate/router"
 )
 
-// statement is a prepared statement of a client. It is immutable once installed.
+// statement is a prepared statement of a client. It is immutable once installed, but for a newer verdict in its body.
 type statement struct {
 	name      string // the client's; empty: the unnamed statement
 	canonical string // its name on every server; "" for the unnamed one
@@ -31,7 +31,7 @@ type body struct {
 // newStatement makes a client's statement.
 func (s *Session) newStatement(name, text, types []byte) *statement {
 	literals := s.settings.now.want.literalText()
-	b := s.cfg.shared.body(text, types, literals, s.opts, func() *body { return s.newBody(text, types, literals) })
+	b := s.cfg.shared.body(text, types, literals, s.opts, func() *body { return newBody(text, types, literals, s.opts) })
 	switch b.verdict.Command {
 	case router.CommandDeallocate, router.CommandDeallocateAll:
 		b = s.aboutStatements(b)
@@ -56,15 +56,30 @@ func (s *Session) aboutStatements(shared *body) *body {
 }
 
 // newBody makes the body of a statement.
-func (s *Session) newBody(text, types []byte, literals string) *body {
-	v := router.Classify(text, s.opts)
-	b := &body{asked: string(text), types: string(types), literals: literals, opts: s.opts, verdict: v}
+func newBody(text, types []byte, literals string, opts router.Options) *body {
+	v := router.Classify(text, opts)
+	b := &body{asked: string(text), types: string(types), literals: literals, opts: opts, verdict: v}
 	b.text, b.unnamed.body = b.asked, b
 	if tracked(&v) {
-		b.effect = makeEffect(&v, text, s.opts)
+		b.effect = makeEffect(&v, text, opts)
 	}
 	b.id = canonicalName(b)
 	return b
+}
+
+// judged returns the verdict on a statement by the newest catalog.
+func (s *Session) judged(st *statement) *router.Verdict {
+	if st.opts.Catalog == s.opts.Catalog || st.large || st.asked != st.text {
+		return &st.verdict
+	}
+	opts := st.opts
+	opts.Catalog = s.opts.Catalog
+	text, types := []byte(st.asked), []byte(st.types)
+	b := s.cfg.shared.body(text, types, st.literals, opts, func() *body { return newBody(text, types, st.literals, opts) })
+	if st.name != "" {
+		st.body = b // the same but for the verdict
+	}
+	return &b.verdict
 }
 
 // prepared holds the prepared statements of a client.

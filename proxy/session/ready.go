@@ -66,6 +66,10 @@ func (s *Session) turnAnswered(status byte, out *Actions) {
 		}
 		s.settlePins()
 		s.portals.ended()
+		if s.defined {
+			s.defined = false
+			s.catalog.Defined()
+		}
 	}
 	if s.ledger.Len() == 0 && !s.group {
 		s.inTx, s.unsure = status != wire.StatusIdle, false

@@ -1,6 +1,8 @@
 package session
 
 import (
+	"bytes"
+
 	"github.com/walgate/walgate/proxy/wire"
 	"github.com/walgate/walgate/replication"
 	"github.com/walgate/walgate/router"
@@ -181,6 +183,7 @@ func (s *Session) completed(r *request, p wire.Piece, out *Actions) {
 		r.bits |= finished
 	}
 	s.alone = r.bits&outside != 0
+	s.defined = s.defined || s.catalog != nil && defines(tag)
 	if r.cmd == router.CommandCommit || r.cmd == router.CommandPrepareTx || r.cmd == router.CommandMany {
 		s.apply(r.cmd, r.flags, r.effect, tagOf(tag))
 	} else if r.cmd != router.CommandOther && r.cmd != router.CommandSelect {
@@ -194,6 +197,25 @@ func (s *Session) completed(r *request, p wire.Piece, out *Actions) {
 		return
 	}
 	s.show(p, out, false)
+}
+
+// defines reports whether what a command tag tells of may change what routing knows of a database. Tables do not count:
+// temporary ones come and go too often, and what is special about others is found out soon enough.
+func defines(tag []byte) bool {
+	verb, object, ok := bytes.Cut(tag, []byte{' '})
+	if !ok || len(verb) < len("DROP") {
+		return string(tag) == "CALL" || string(tag) == "DO"
+	}
+	switch string(verb) {
+	case "CREATE", "ALTER", "DROP":
+	default:
+		return false
+	}
+	switch string(object) {
+	case "FUNCTION", "VIEW", "AGGREGATE", "OPERATOR", "DOMAIN", "TYPE", "CAST", "EXTENSION", "POLICY", "RULE", "ROUTINE":
+		return true
+	}
+	return false
 }
 
 // tagOf returns the tags that matter without allocating.

@@ -60,6 +60,7 @@ type Session struct {
 	unproven    bool // no server has accepted the startup settings yet
 	stopped     [2]stop
 	opts        router.Options
+	catalog     Catalog // nil: none
 }
 
 // New makes the session of a client connection that has sent nothing yet. cfg is shared and must outlive the session.

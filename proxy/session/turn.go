@@ -98,6 +98,9 @@ func (s *Session) consume(n int, out *Actions) {
 // scan looks at the frames that wait until the turn is complete.
 func (s *Session) scan() {
 	t := &s.turn
+	if s.catalog != nil && t.frames == 0 {
+		s.opts.Catalog = s.catalog.Load()
+	}
 	for !t.complete && t.scanned < len(s.pend) {
 		var cutter wire.Cutter
 		p, n, err := cutter.Cut(s.pend[t.scanned:], true)
@@ -147,7 +150,7 @@ func (s *Session) look(t *turn, p wire.Piece) {
 		switch {
 		case err != nil, st == nil && !t.parsed:
 			t.write = true
-		case st != nil && !s.mayRead(&st.verdict, []byte(nil), st.text):
+		case st != nil && !s.mayRead(s.judged(st), []byte(nil), st.text):
 			t.write = true
 		}
 	case 'D', 'E':

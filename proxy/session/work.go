@@ -60,6 +60,8 @@ type work struct {
 	shutdown *wire.ErrorFields
 	// localOnly: a commit of the turn was made, but its wait for the standby was cancelled.
 	localOnly bool
+	// defined: the transaction has changed something that the catalog may tell of.
+	defined bool
 	// restoreError is why a server refused the session's settings; broken: what the server connection still answers is
 	// not known for sure, so that nothing else may use it.
 	restoreError *wire.ErrorFields

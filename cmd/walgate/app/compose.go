@@ -314,6 +314,7 @@ func proxyConfig(cfg Config) (proxy.Config, error) {
 		MaxClients: p.MaxClients, LoginTimeout: p.LoginTimeout, HoldTimeout: p.HoldTimeout, MaxHeld: p.HeldSessions,
 		MaxHeldBytes: int64(p.HeldBytes), DrainLinger: p.Limits.DrainLinger, ShutdownGrace: p.ShutdownTimeout,
 		Level: level, MaxLagBytes: int64(p.Routing.MaxLagBytes), MaxLag: p.Routing.MaxLag, MaxStatusAge: p.Routing.MaxStatusAge,
+		CatalogRefresh: p.Routing.CatalogRefresh, HarmlessFunctions: p.Routing.HarmlessFunctions, PrimaryFunctions: p.Routing.PrimaryFunctions,
 		GateRecheck: p.Limits.GateRecheck, MaxCollected: int(p.Limits.CollectedBytes), MaxHeldReply: int(p.Limits.HeldReplyBytes),
 		MaxSettings: p.Limits.Settings, MaxClientPrepared: p.Limits.ClientPrepared,
 	}

@@ -202,6 +202,10 @@ type RoutingConfig struct {
 	PollActive   time.Duration `key:"poll_active" doc:"How often the positions of all nodes are asked for while reads wait for them."`
 	PollIdle     time.Duration `key:"poll_idle" doc:"How often otherwise." allowed:"at least poll_active"`
 	ActiveFor    time.Duration `key:"active_for" doc:"How long one read that waits counts."`
+
+	CatalogRefresh    time.Duration `key:"catalog_refresh" doc:"How often the functions and views of a database in use are looked at for changes; after a CREATE, ALTER or DROP of such through this proxy they are looked at once."`
+	HarmlessFunctions []string      `key:"harmless_functions" doc:"Names of volatile functions that may run on a replica all the same."`
+	PrimaryFunctions  []string      `key:"primary_functions" doc:"Names of functions that run on the primary whatever they are declared to be."`
 }
 
 // AuthConfig bounds the cache of verifiers.
@@ -276,7 +280,7 @@ func Default() Config {
 			},
 			Routing: RoutingConfig{
 				Target: "auto", Consistency: "session", MaxLagBytes: 16 << 20, MaxLag: 10 * time.Second,
-				MaxStatusAge: 2 * time.Second, PollActive: 10 * time.Millisecond, PollIdle: 200 * time.Millisecond, ActiveFor: time.Second,
+				MaxStatusAge: 2 * time.Second, CatalogRefresh: 10 * time.Second, PollActive: 10 * time.Millisecond, PollIdle: 200 * time.Millisecond, ActiveFor: time.Second,
 			},
 			HoldTimeout: 30 * time.Second, HeldSessions: 10000, HeldBytes: 256 << 20, MaxClients: 10000,
 			LoginTimeout: 60 * time.Second, ShutdownTimeout: 5 * time.Second,
