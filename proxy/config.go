@@ -129,7 +129,7 @@ func (c Config) validate() error {
 		"HoldTimeout": int64(c.HoldTimeout), "DrainLinger": int64(c.DrainLinger),
 		"ShutdownGrace": int64(c.ShutdownGrace), "MaxStatusAge": int64(c.MaxStatusAge),
 		"CatalogRefresh": int64(c.CatalogRefresh),
-		"GateRecheck": int64(c.GateRecheck),
+		"GateRecheck":    int64(c.GateRecheck),
 	} {
 		if n <= 0 {
 			return fmt.Errorf("proxy: %s must be positive", name)

@@ -48,9 +48,9 @@ func testConfig() proxy.Config {
 		DrainLinger: time.Second, ShutdownGrace: 2 * time.Second,
 		Level: router.LevelSession, MaxLagBytes: 1 << 20, MaxLag: time.Second, MaxStatusAge: 5 * time.Second,
 		CatalogRefresh: 10 * time.Second,
-		ClientTLS:   secure.ClientConfig{MinVersion: tls.VersionTLS12},
-		ServerTLS:   secure.ServerConfig{MinVersion: tls.VersionTLS12},
-		GateRecheck: 10 * time.Millisecond, MaxCollected: 64 << 10, MaxHeldReply: 16 << 10, MaxSettings: 100,
+		ClientTLS:      secure.ClientConfig{MinVersion: tls.VersionTLS12},
+		ServerTLS:      secure.ServerConfig{MinVersion: tls.VersionTLS12},
+		GateRecheck:    10 * time.Millisecond, MaxCollected: 64 << 10, MaxHeldReply: 16 << 10, MaxSettings: 100,
 		MaxClientPrepared: 10000,
 	}
 }
