@@ -14,6 +14,7 @@ import (
 	"github.com/walgate/walgate/proxy/pool"
 	"github.com/walgate/walgate/proxy/session"
 	"github.com/walgate/walgate/proxy/wire"
+	"github.com/walgate/walgate/replication"
 	"github.com/walgate/walgate/router"
 )
 
@@ -33,6 +34,9 @@ type door struct {
 	catalogs *catalog.Set
 	internal bool // walgate_* may log in
 	max      int  // cached logins, and cached keys
+	view     *replication.Feed[replication.View]
+	board    *replication.Feed[replication.StatusBoard]
+	dialer   pool.Dialer // of replication connections
 
 	mu         sync.Mutex
 	keys       map[string]auth.Keys
@@ -52,11 +56,6 @@ func (d *door) Refuse(req *session.AuthRequest) *session.Failure {
 			SQLSTATE: "28000", Message: fmt.Sprintf("role %q may not log in through the proxy", req.User),
 			Detail: "Roles whose names begin with walgate_ are walgate's own.",
 		}
-	case req.Replication != "":
-		return &session.Failure{
-			SQLSTATE: "0A000", Message: "replication connections are not served by the proxy",
-			Hint: "Connect to the PostgreSQL server itself.",
-		}
 	}
 	return nil
 }
@@ -69,7 +68,7 @@ func (d *door) Admit(id uint32, req *session.AuthRequest) *session.AuthOutcome {
 		return &session.AuthOutcome{Failure: *failure} // before it takes a server's time
 	}
 	parameters, ok := d.cached(at)
-	if !ok {
+	if !ok && !req.Streams() { // a replication connection has a server of its own to tell it
 		return nil
 	}
 	secret := make([]byte, 4)

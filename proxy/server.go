@@ -86,7 +86,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.broker.board.Store(&replication.StatusBoard{})
 	s.door = &door{
 		broker: s.broker, sessions: s.sessions, rules: newRules(cfg), internal: cfg.AllowInternal, max: cfg.MaxVerifiers,
-		keys: map[string]auth.Keys{}, parameters: map[place][]session.Parameter{},
+		keys: map[string]auth.Keys{}, parameters: map[place][]session.Parameter{}, view: deps.View, board: deps.Board,
 	}
 	s.metrics = newMetrics(s)
 	if err := s.build(); err != nil {
@@ -129,12 +129,13 @@ func (s *Server) build() (err error) {
 		return err
 	}
 	s.drivers = append(s.drivers, s.goroutines)
+	s.door.dialer = pool.Dialer{TLS: s.upstream, TCP: s.cfg.TCP}
 	s.pools, err = pool.New(pool.Config{
 		Limits: s.door.rules.limits, Warm: s.door.rules.warm(), NodeMax: s.cfg.PoolNodeMax,
 		Dials: s.cfg.MaxDials, Cancels: s.cfg.MaxCancels, CancelQueue: s.cfg.MaxQueuedCancels,
 		ReserveTimeout: s.cfg.PoolReserveTimeout, IdleTimeout: s.cfg.PoolIdleTimeout, Lifetime: s.cfg.PoolLifetime,
 		CheckDelay: s.cfg.PoolCheckDelay, ConnectTimeout: s.cfg.ConnectTimeout, Backoff: s.cfg.ConnectBackoff,
-		MaxStatements: s.cfg.MaxPrepared, Dialer: pool.Dialer{TLS: s.upstream, TCP: s.cfg.TCP},
+		MaxStatements: s.cfg.MaxPrepared, Dialer: s.door.dialer,
 		Now: boottime.Now, Secret: s.door.secret, LoggedIn: s.door.loggedIn, Keeper: s.goroutines,
 		Reroute: s.broker.reroute, Changed: s.turned,
 		Failed: func(key pool.Key, err error) {

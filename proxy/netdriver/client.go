@@ -32,6 +32,7 @@ type Client struct {
 	frame    session.Event    // for frames
 	out      *sender          // toward the client
 	server   *server          // attached
+	stream   *stream          // a replication connection, instead of a session's life
 	stopped  [2]bool          // reading of a side
 	ticket   *pool.Ticket
 	waiting  bool // ticket is in a queue
@@ -69,6 +70,10 @@ func (c *Client) run(ctx context.Context) {
 	defer c.finish()
 	if !c.login(ctx) {
 		c.linger()
+		return
+	}
+	if c.stream != nil {
+		c.stream.run(ctx)
 		return
 	}
 	for {
@@ -262,6 +267,12 @@ func (c *Client) Refused(t *pool.Ticket, failure session.Failure) {
 func (c *Client) viewChanged() {
 	c.mu.Lock()
 	defer c.unlock()
+	if c.stream != nil {
+		if failure := c.driver.door.Astray(c.stream.server); failure != nil {
+			c.stream.end(*failure)
+		}
+		return
+	}
 	if c.session.Busy() {
 		c.tell(c.driver.cfg.Now(), session.Event{Kind: session.ViewChanged})
 	}
@@ -275,6 +286,10 @@ func (c *Client) end(kind session.EventKind, failure session.Failure) {
 		_ = c.conn.SetReadDeadline(time.Unix(1, 0)) // a login is given up
 		return
 	}
+	if c.stream != nil {
+		c.stream.end(failure)
+		return
+	}
 	c.tell(c.driver.cfg.Now(), session.Event{Kind: kind, Failure: failure})
 }
 
@@ -282,7 +297,10 @@ func (c *Client) end(kind session.EventKind, failure session.Failure) {
 func (c *Client) cancelRequested() {
 	c.mu.Lock()
 	defer c.unlock()
-	if c.loggedIn {
+	switch {
+	case c.stream != nil:
+		c.stream.cancel()
+	case c.loggedIn:
 		c.tell(c.driver.cfg.Now(), session.Event{Kind: session.CancelRequested})
 	}
 }
@@ -291,7 +309,11 @@ func (c *Client) cancelRequested() {
 func (c *Client) info() session.Info {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.session.Info()
+	info := c.session.Info()
+	if c.stream != nil {
+		info.State, info.Pinned, info.Server = session.StateActive, "replication", c.stream.server.Facts
+	}
+	return info
 }
 
 // drain reports whether a primary connection is attached and whether it carries an open turn or transaction.

@@ -1,6 +1,7 @@
 package netdriver
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"github.com/walgate/walgate/proxy/session"
 	"github.com/walgate/walgate/proxy/wire"
 	"github.com/walgate/walgate/replication"
+	"github.com/walgate/walgate/router"
 )
 
 // Servers lends server connections. Its methods may be called with a client's mutex held, and call no Waiter
@@ -29,12 +31,16 @@ type Servers interface {
 	Cancel(server *pool.Server)
 }
 
-// Door lets clients in. Its methods are called without locks and do not block.
+// Door lets clients in. Its methods are called without locks (but Astray), and only Stream blocks.
 type Door interface {
 	// Login begins the login of the client that has the process id id.
 	Login(id uint32, peer login.Peer, req *session.AuthRequest) (*login.Conversation, login.Step)
 	// Cancel carries out a CancelRequest.
 	Cancel(processID uint32, secret []byte)
+	// Stream opens the server's side of a replication connection, or says why not. It waits until ctx ends.
+	Stream(ctx context.Context, target router.Target, req *session.AuthRequest) (*pool.Stream, *session.Failure)
+	// Astray tells why a replication connection may not go on in the newest view; nil lets it.
+	Astray(s *pool.Stream) *session.Failure
 }
 
 // Config bounds a Driver. All fields must be set.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/walgate/walgate/proxy/login"
+	"github.com/walgate/walgate/proxy/pool"
 	"github.com/walgate/walgate/proxy/secure"
 	"github.com/walgate/walgate/proxy/session"
 	"github.com/walgate/walgate/proxy/wire"
@@ -44,12 +45,20 @@ func (c *Client) login(ctx context.Context) bool {
 		c.driver.counters.loginFailures.Add(1)
 		c.driver.hooks.Error([]byte(outcome.Failure.SQLSTATE))
 	}
+	var server *pool.Stream
+	if outcome.OK && req.Streams() {
+		server, outcome = c.openStream(ctx, req, outcome)
+	}
 	c.mu.Lock()
 	defer c.unlock()
 	c.user, c.database = req.User, req.Database
 	c.loggedIn = outcome.OK
 	if err := c.conn.SetDeadline(time.Time{}); err != nil {
 		return false
+	}
+	if server != nil {
+		c.stream = newStream(c, server, outcome)
+		return true
 	}
 	c.tell(c.driver.cfg.Now(), session.Event{Kind: session.AuthResult, Auth: outcome})
 	return outcome.OK

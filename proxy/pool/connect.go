@@ -155,16 +155,21 @@ func (a Address) network() (network, address string) {
 
 func (l *login) run(key Key, role replication.Role, secret auth.Secret) error {
 	startup := wire.AppendStartup(nil, wire.Protocol30, "user", key.User, "database", key.Database)
-	if _, err := l.conn.Write(startup); err != nil {
-		return fmt.Errorf("send startup: %w", err)
-	}
-	if err := l.authenticate(key.User, secret); err != nil {
-		return err
-	}
-	if err := l.untilReady(nil); err != nil {
+	if err := l.begin(startup, key.User, secret); err != nil {
 		return err
 	}
 	return l.checkRole(role)
+}
+
+// begin goes from the StartupMessage to the first ReadyForQuery.
+func (l *login) begin(startup []byte, user string, secret auth.Secret) error {
+	if _, err := l.conn.Write(startup); err != nil {
+		return fmt.Errorf("send startup: %w", err)
+	}
+	if err := l.authenticate(user, secret); err != nil {
+		return err
+	}
+	return l.untilReady(nil)
 }
 
 // authenticate answers the server's requests until AuthenticationOk.

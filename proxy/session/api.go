@@ -161,9 +161,13 @@ type AuthRequest struct {
 	// Parameters are the client's other startup parameters in order, options parsed into settings.
 	Parameters []Parameter
 	Protocol   uint32 // 3<<16|0 or 3<<16|2: what was negotiated
-	// Replication is the text of the replication parameter; the driver refuses or splices such sessions itself.
+	// Replication is on (physical), database (logical), or empty for an ordinary session. The driver joins such clients to
+	// a server itself.
 	Replication string
 }
+
+// Streams reports whether the client asks for a replication connection.
+func (r *AuthRequest) Streams() bool { return r.Replication != "" }
 
 // Detach says what becomes of the attached server connection.
 type Detach uint8

@@ -78,6 +78,11 @@ func failureFields(f Failure, severity string, otherwise *wire.ErrorFields) *wir
 	return &wire.ErrorFields{Severity: severity, Code: f.SQLSTATE, Message: f.Message, Detail: f.Detail, Hint: f.Hint}
 }
 
+// Fatal is the message with which a connection that is no session's ends.
+func Fatal(f Failure) []byte {
+	return wire.AppendErrorResponse(nil, *failureFields(f, severityFatal, errAdminShutdown))
+}
+
 // errUnknownMessage is PostgreSQL's answer to a message type it does not know.
 func errUnknownMessage(typ byte) *wire.ErrorFields {
 	const digits = "0123456789"
@@ -96,6 +101,13 @@ func errSettingValue(severity, name, value, choices string) *wire.ErrorFields {
 	return &wire.ErrorFields{Severity: severity, Code: "22023",
 		Message: "invalid value for parameter \"" + name + "\": \"" + value + "\"",
 		Hint:    "Available values: " + choices + "."}
+}
+
+// errReplication refuses a value of the startup parameter replication.
+func errReplication(value string) *wire.ErrorFields {
+	return &wire.ErrorFields{Severity: severityFatal, Code: "22023",
+		Message: "invalid value for parameter \"replication\": \"" + value + "\"",
+		Hint:    "Valid values are: \"false\", 0, \"true\", 1, \"database\"."}
 }
 
 // errOptions refuses the startup parameter options.

@@ -63,6 +63,11 @@ func (s *Session) logIn(req *AuthRequest, options string) *wire.ErrorFields {
 	if req.User == "" {
 		return errNoUser
 	}
+	replication, ok := replicationMode(req.Replication)
+	if !ok {
+		return errReplication(req.Replication)
+	}
+	req.Replication = replication
 	if req.Database == "" {
 		req.Database = req.User
 	}
@@ -90,6 +95,21 @@ func (s *Session) logIn(req *AuthRequest, options string) *wire.ErrorFields {
 	s.settings.begin(set, set, &s.cfg.shared)
 	s.who = s.cfg.shared.identity(req.User, req.Database)
 	return nil
+}
+
+// replicationMode reads the parameter replication as PostgreSQL does: a boolean in any of its spellings, or database.
+func replicationMode(text string) (mode string, ok bool) {
+	word := strings.ToLower(strings.TrimSpace(text))
+	prefixOf := func(full string, least int) bool { return len(word) >= least && strings.HasPrefix(full, word) }
+	switch {
+	case text == "database":
+		return "database", true
+	case word == "1", prefixOf("true", 1), prefixOf("yes", 1), word == "on":
+		return "on", true
+	case text == "", word == "0", prefixOf("false", 1), prefixOf("no", 1), prefixOf("off", 2):
+		return "", true
+	}
+	return "", false
 }
 
 // setParameter sets a parameter in the list: names are case-insensitive and the last value counts.
