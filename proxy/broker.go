@@ -147,7 +147,7 @@ func (b *broker) GiveBack(server *pool.Server, keep bool) *pool.Ticket {
 }
 
 // Cancel implements netdriver.Servers.
-func (b *broker) Cancel(server *pool.Server) { b.set.Cancel(server) }
+func (b *broker) Cancel(server *pool.Server, done func()) { b.set.Cancel(server, done) }
 
 // reroute tries again for a ticket that waits, and tells its Waiter what came of it. Called without locks.
 func (b *broker) reroute(t *pool.Ticket) {

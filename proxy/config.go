@@ -10,6 +10,7 @@ import (
 
 	"github.com/walgate/walgate/proxy/pool"
 	"github.com/walgate/walgate/proxy/secure"
+	"github.com/walgate/walgate/proxy/session"
 	"github.com/walgate/walgate/replication"
 	"github.com/walgate/walgate/router"
 )
@@ -43,6 +44,7 @@ type Config struct {
 	ConnectTimeout     time.Duration // one server connection's dial and login
 	ConnectBackoff     time.Duration // between attempts, doubled up to 16 times this
 	MaxPrepared        int           // canonical statements kept on one server connection
+	ResetQuery         string        // see session.Config
 	AllowInternal      bool          // let clients log in as walgate_*
 	MonitorUser        string        // walgate_monitor
 	MonitorPassword    string        // its password
@@ -56,6 +58,7 @@ type Config struct {
 	MaxClients    int           // client connections, logins included; beyond, 53300
 	LoginTimeout  time.Duration // from accept to the end of login, holding included
 	HoldTimeout   time.Duration // how long a turn waits for a server
+	Timeouts      session.Timeouts
 	MaxHeld       int           // sessions held while there is no writable primary; beyond, 53300
 	MaxHeldBytes  int64         // bytes that those may have collected together
 	DrainLinger   time.Duration // how long a closing session may take to write its last words

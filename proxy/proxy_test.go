@@ -19,6 +19,7 @@ import (
 	"github.com/walgate/walgate/proxy"
 	"github.com/walgate/walgate/proxy/pool"
 	"github.com/walgate/walgate/proxy/secure"
+	"github.com/walgate/walgate/proxy/session"
 	"github.com/walgate/walgate/replication"
 	"github.com/walgate/walgate/replication/boottime"
 	"github.com/walgate/walgate/router"
@@ -51,7 +52,7 @@ func testConfig() proxy.Config {
 		ClientTLS:      secure.ClientConfig{MinVersion: tls.VersionTLS12},
 		ServerTLS:      secure.ServerConfig{MinVersion: tls.VersionTLS12},
 		GateRecheck:    10 * time.Millisecond, MaxCollected: 64 << 10, MaxHeldReply: 16 << 10, MaxSettings: 100,
-		MaxClientPrepared: 10000,
+		MaxClientPrepared: 10000, ResetQuery: "DISCARD ALL", Timeouts: session.Timeouts{CancelGrace: 10 * time.Second},
 	}
 }
 

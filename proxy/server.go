@@ -187,6 +187,7 @@ func (s *Server) Run(ctx context.Context) error {
 	own.Go(func() { s.pools.Run(background) })
 	own.Go(func() { s.follow(background) })
 	own.Go(func() { s.catalogs.Run(background) })
+	own.Go(func() { s.goroutines.Tick(background) })
 	for i, l := range listeners {
 		entry := s.entry(s.cfg.Listeners[i])
 		accepting.Go(func() { s.accept(logins, l, entry) })
@@ -253,7 +254,8 @@ func (s *Server) sessionConfig(target router.Target) *session.Config {
 	return &session.Config{
 		Gate: s.deps.Gate, View: &s.view, Target: target, Level: s.cfg.Level, HoldTimeout: s.cfg.HoldTimeout,
 		GateRecheck: s.cfg.GateRecheck, MaxCollected: s.cfg.MaxCollected, MaxHeldReply: s.cfg.MaxHeldReply,
-		MaxSettings: s.cfg.MaxSettings, MaxPrepared: s.cfg.MaxClientPrepared,
+		MaxSettings: s.cfg.MaxSettings, MaxPrepared: s.cfg.MaxClientPrepared, Timeouts: s.cfg.Timeouts,
+		ResetQuery: s.cfg.ResetQuery,
 	}
 }
 

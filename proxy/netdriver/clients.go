@@ -3,6 +3,7 @@ package netdriver
 import (
 	"context"
 	"net"
+	"time"
 
 	"github.com/walgate/walgate/proxy/session"
 )
@@ -43,6 +44,30 @@ func (d *Driver) client(id uint32) *Client {
 func (d *Driver) ViewChanged() {
 	for _, c := range d.all() {
 		c.viewChanged()
+	}
+}
+
+// Tick tells every session about once a second what time it is, until ctx ends.
+func (d *Driver) Tick(ctx context.Context) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		for _, c := range d.all() {
+			c.tick()
+		}
+	}
+}
+
+func (c *Client) tick() {
+	c.mu.Lock()
+	defer c.unlock()
+	if c.loggedIn {
+		c.tell(c.driver.cfg.Now(), session.Event{Kind: session.Tick})
 	}
 }
 

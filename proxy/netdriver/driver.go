@@ -27,8 +27,9 @@ type Servers interface {
 	Withdraw(t *pool.Ticket) bool
 	// GiveBack ends a loan. A ticket that is returned now has the server; its Waiter must be called without locks.
 	GiveBack(server *pool.Server, keep bool) *pool.Ticket
-	// Cancel stops the statement that the server runs; it does not wait for that.
-	Cancel(server *pool.Server)
+	// Cancel stops the statement that the server runs; it does not wait for that. done is called without locks, by
+	// another goroutine, when that has been done or given up.
+	Cancel(server *pool.Server, done func())
 }
 
 // Door lets clients in. Its methods are called without locks (but Astray), and only Stream blocks.

@@ -54,7 +54,7 @@ func (c *Client) send(s *sender, b []byte, side session.Side) {
 func (c *Client) control() (more bool) {
 	a := c.actions
 	if a.CancelServer && c.server != nil {
-		c.driver.servers.Cancel(c.server.pool)
+		c.cancel(c.server)
 	}
 	if a.CancelNeed {
 		c.withdraw()
@@ -88,6 +88,17 @@ func (c *Client) control() (more bool) {
 		c.beginClose()
 	}
 	return more && c.need()
+}
+
+// cancel stops the server's statement, and tells the session when the signal can't come any more.
+func (c *Client) cancel(s *server) {
+	c.driver.servers.Cancel(s.pool, func() {
+		c.mu.Lock()
+		defer c.unlock()
+		if c.server == s {
+			c.tell(c.driver.cfg.Now(), session.Event{Kind: session.CancelDone})
+		}
+	})
 }
 
 // need asks for a server; it reports whether there is an answer already, in c.inner.

@@ -15,7 +15,8 @@ var errNotSent = errors.New("cancel request not sent")
 // A CancelRequest names a server connection, not a statement. So the connection serves nobody else from the moment at
 // which it is sent until PostgreSQL has dealt with it; while it waits to be sent, the connection may be given back, and
 // then it is not sent at all. A second one for a server that has one is dropped, and so is what finds the line full.
-func (s *Set) Cancel(server *Server) {
+// done is called later, without locks, once it is certain that the loan will not get the signal any more.
+func (s *Set) Cancel(server *Server, done func()) {
 	b := server.budget
 	n := b.node
 	b.mu.Lock()
@@ -26,16 +27,17 @@ func (s *Set) Cancel(server *Server) {
 		if full && !busy {
 			s.cancelsDropped.Add(1)
 		}
+		s.tasks.Go(done) // ends at once
 		return
 	}
 	server.cancel = server.loan
 	b.meter.Cancels.Add(1)
 	n.queued.Add(1)
 	b.mu.Unlock()
-	s.tasks.Go(func() { s.cancel(server) }) // ends with the budget or the connect timeout at the latest
+	s.tasks.Go(func() { s.cancel(server, done) }) // ends with the budget or the connect timeout at the latest
 }
 
-func (s *Set) cancel(server *Server) {
+func (s *Set) cancel(server *Server, done func()) {
 	b := server.budget
 	select {
 	case b.node.cancels <- struct{}{}:
@@ -44,6 +46,7 @@ func (s *Set) cancel(server *Server) {
 	}
 	b.node.queued.Add(-1)
 	if !b.beginCancel(server) {
+		done()
 		return
 	}
 	ctx, cancel := context.WithTimeout(b.ctx, s.cfg.ConnectTimeout)
@@ -54,7 +57,11 @@ func (s *Set) cancel(server *Server) {
 	} else {
 		s.cancelsSent.Add(1)
 	}
-	s.deliver(b.endCancel(server, err == nil || errors.Is(err, errNotSent), s.now()), server)
+	over := err == nil || errors.Is(err, errNotSent)
+	s.deliver(b.endCancel(server, over, s.now()), server)
+	if over {
+		done()
+	}
 }
 
 // beginCancel reports whether the loan for which the CancelRequest was made still goes on.

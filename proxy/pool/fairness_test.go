@@ -148,12 +148,12 @@ func TestFreshPrimaryIsNotStormed(t *testing.T) {
 func TestQueuedCancels(t *testing.T) {
 	b := newBench(t, func(c *Config) { c.Cancels, c.CancelQueue, c.Limits = 1, 1, limited(Limits{Max: 4}) })
 	s1, s2, s3 := b.take(t), b.take(t), b.take(t)
-	b.Cancel(s1)
+	b.Cancel(s1, func() {})
 	first := receive(t, b.n1.cancels, "the cancel request")
-	b.Cancel(s1) // it has one
-	b.Cancel(s2)
+	b.Cancel(s1, func() {}) // it has one
+	b.Cancel(s2, func() {})
 	b.eventually(t, "one in line", func() bool { return b.NodeStats()[0].Queued == 1 })
-	b.Cancel(s3) // the line is full
+	b.Cancel(s3, func() {}) // the line is full
 	if n := b.Totals().CancelsDropped; n != 1 {
 		t.Errorf("%d dropped, want 1", n)
 	}
@@ -173,7 +173,7 @@ func TestQueuedCancels(t *testing.T) {
 func TestCancelOfUnknownEnd(t *testing.T) {
 	b := newBench(t, nil)
 	s := b.take(t)
-	b.Cancel(s)
+	b.Cancel(s, func() {})
 	conn := receive(t, b.n1.cancels, "the cancel request")
 	resets(t, conn)
 	b.release(s)

@@ -415,7 +415,7 @@ func TestCancelParks(t *testing.T) {
 	b := newBench(t, func(c *Config) { c.Limits = limited(Limits{Max: 1}) })
 	s := b.take(t)
 	_, w, _ := b.ask(t, 1)
-	b.Cancel(s)
+	b.Cancel(s, func() {})
 	conn := receive(t, b.n1.cancels, "the cancel request")
 	b.release(s)
 	if len(w) != 0 {

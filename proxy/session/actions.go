@@ -130,4 +130,6 @@ func (a *Actions) detach(d Detach, reason string) { a.Detach, a.Reason, a.contro
 
 func (a *Actions) read(side Side, change ReadChange) { a.Read[side], a.control = change, true }
 
+func (a *Actions) cancelServer() { a.CancelServer, a.control = true, true }
+
 func (a *Actions) close() { a.Close, a.control = true, true }

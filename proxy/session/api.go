@@ -48,6 +48,12 @@ const (
 	// CancelRequested: a CancelRequest with this session's key arrived. Answered with Actions.CancelServer, with an
 	// error to the client (when it was waiting for a server), or with nothing (idle, or a COMMIT is outstanding).
 	CancelRequested
+	// CancelDone: the CancelRequest that CancelServer asked for is over, whether or not it was delivered: the server
+	// connection (still the same one) will not get its signal any more. Must follow each CancelServer.
+	CancelDone
+	// Tick: about a second has passed since the last one. Must be sent to every session that has logged in, or
+	// Config.Timeouts have no effect.
+	Tick
 	// Shutdown: end this session at the next moment at which no transaction is open and nothing is owed; Failure is
 	// what the client is told (FATAL), 57P01 when it is empty.
 	Shutdown
@@ -205,7 +211,7 @@ type Actions struct {
 	Authenticate *AuthRequest // run the login conversation; see Session.Handle
 	Need         *Need        // points into the session, valid until the next Handle
 	CancelNeed   bool         // withdraw the open Need; an Attached that crosses it must be given back by the driver
-	CancelServer bool         // send a CancelRequest for the attached server
+	CancelServer bool         // send a CancelRequest for the attached server; CancelDone must follow
 	Detach       Detach
 	Reason       string // of Discard, for logs and metrics
 	Arm          bool   // set the session's only timer to ArmAt (0: disarm)
@@ -229,7 +235,9 @@ type Config struct {
 	MaxSettings  int           // remembered parameters per session (100)
 	MaxPrepared  int           // prepared statements per session (10000)
 	Failures     *Codes        // counts the errors that sessions raise themselves; nil: nobody wants to know
-	// IdleInTransaction etc. are PostgreSQL's own settings and not repeated here.
+	// ResetQuery makes a server connection that a client in session pooling has left fit for others (DISCARD ALL).
+	ResetQuery string
+	Timeouts   Timeouts
 
 	shared interner
 }

@@ -55,6 +55,7 @@ func (s *Session) attached(now replication.Instant, a Attachment, out *Actions) 
 		return
 	}
 	s.waiting = false
+	s.queuedSince, s.notified = 0, false
 	s.srv, s.attachment = a.Server, a
 	a.Server.Meter.waited(now.Sub(s.since))
 	if a.Consistency != nil {
@@ -109,7 +110,7 @@ func (s *Session) leave(out *Actions) {
 	s.ledger.Reset()
 	s.preparing, s.group, s.inTx, s.writes, s.swallow, s.failed, s.localOnly = false, false, false, false, false, false, false
 	s.broken, s.unsure, s.restoreError = false, false, nil
-	s.watch = stopwatch{}
+	s.watch, s.timedOutAt, s.cancelling = stopwatch{}, 0, 0
 	s.settings.attach(nil)
 	s.serverChunk = chunkNone
 	s.portals.ended()
@@ -123,7 +124,7 @@ func (s *Session) leave(out *Actions) {
 // mayForward reports whether the next client frame may be written to the server now; if not, it sees to it that the
 // session is woken.
 func (s *Session) mayForward(now replication.Instant, out *Actions) bool {
-	if s.preparing {
+	if s.preparing || s.cancelling != 0 {
 		return false
 	}
 	start := !s.inTx && !s.group

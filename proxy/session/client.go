@@ -5,6 +5,7 @@ import (
 
 	"github.com/walgate/walgate/proxy/wire"
 	"github.com/walgate/walgate/replication"
+	"github.com/walgate/walgate/router"
 )
 
 // clientPiece takes a chunk from the client.
@@ -102,6 +103,10 @@ func (s *Session) clientGone(now replication.Instant, polite bool, out *Actions)
 	}
 	switch {
 	case s.srv == nil:
+	case polite && s.mode == PoolSession && s.ledger.Len() == 0 && !s.group && s.status == wire.StatusIdle &&
+		s.clientChunk != chunkPass && s.cancelling == 0:
+		s.resetServer(now, out)
+		return
 	case s.ledger.Len() == 0 && !s.group && !s.pins.any() && s.mode != PoolSession &&
 		s.clientChunk != chunkPass:
 		if s.status == 'I' {
@@ -109,20 +114,36 @@ func (s *Session) clientGone(now replication.Instant, polite bool, out *Actions)
 			break
 		}
 		// The connection is worth a round trip: roll back what is open.
-		s.drop(out)
-		out.put(Server, wire.AppendQuery(out.own(Server), "ROLLBACK"))
-		s.ledger.Push(wire.Owed[request]{Kind: wire.OwedQuery, Injected: true, Ref: request{bits: rollsBack}})
-		s.phase = phaseLeaving
-		s.armed = 0
-		s.armBy(now.Add(rollbackTime), out)
+		s.leaveWith("ROLLBACK", request{bits: rollsBack}, now, out)
 		return
 	default:
 		if s.ledger.Len() > 0 && !polite && !s.commitOwed() {
-			out.CancelServer, out.control = true, true
+			out.cancelServer()
 		}
 		s.letGo(Discard, "client left", out)
 	}
 	s.end(nil, out)
+}
+
+// leaveWith runs a last statement on the server connection of a client that has left.
+func (s *Session) leaveWith(sql string, r request, now replication.Instant, out *Actions) {
+	s.drop(out)
+	out.put(Server, wire.AppendQuery(out.own(Server), sql))
+	s.inject(wire.OwedQuery, r)
+	s.phase = phaseLeaving
+	s.armed = 0
+	s.armBy(now.Add(rollbackTime), out)
+}
+
+// resetServer makes the server connection of session pooling fit for others.
+func (s *Session) resetServer(now replication.Instant, out *Actions) {
+	text := []byte(s.cfg.ResetQuery)
+	v := router.Classify(text, s.opts)
+	r := request{cmd: v.Command, flags: v.Flags, bits: rollsBack | resets | outside}
+	if tracked(&v) {
+		r.effect = makeEffect(&v, text, s.opts)
+	}
+	s.leaveWith(s.cfg.ResetQuery, r, now, out)
 }
 
 // rollbackTime bounds the rollback for a client that has left.

@@ -17,7 +17,7 @@ func (s *Session) viewChanged(now replication.Instant, out *Actions) {
 		s.serverGone(now, nil, out)
 	case view.Handoff.CancelOpen && (s.status != wire.StatusIdle || s.inTx) && !s.commitOutstanding():
 		if s.ledger.Len() > 0 {
-			out.CancelServer = true
+			out.cancelServer()
 		}
 		out.detach(Discard, "drained")
 		s.serverGone(now, errTransactionEnded, out)
@@ -33,6 +33,14 @@ func (s *Session) deadline(now replication.Instant, out *Actions) {
 		s.end(nil, out)
 		return
 	}
+	if s.phase == phaseReady && s.cancelling != 0 {
+		at := s.cancelling.Add(cancelTime)
+		if now >= at {
+			s.cancelLost(now, out)
+			return
+		}
+		s.armBy(at, out)
+	}
 	if s.phase != phaseReady || s.since == 0 {
 		return
 	}
@@ -41,6 +49,9 @@ func (s *Session) deadline(now replication.Instant, out *Actions) {
 		return
 	}
 	until := s.since.Add(s.cfg.HoldTimeout)
+	if s.waiting && s.queuedSince != 0 && s.cfg.Timeouts.QueryWait > 0 {
+		until = max(until, s.queuedSince.Add(s.cfg.Timeouts.QueryWait+s.cfg.HoldTimeout)) // tickWaiting comes first
+	}
 	if now < until {
 		s.armBy(until, out)
 		return
@@ -221,6 +232,9 @@ func (s *Session) failOne(inTurn bits, silent bool, told *bool, cause *wire.Erro
 		s.status = wire.StatusIdle
 		*told = false
 	case s.status == wire.StatusIdle:
+		if cause == errQueryTimeout {
+			why = cause
+		}
 	case inTurn&exits != 0:
 		s.status = wire.StatusIdle
 		*told = false

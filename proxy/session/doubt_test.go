@@ -193,15 +193,6 @@ func TestGroupOfLocalAnswersIsBounded(t *testing.T) {
 	}
 }
 
-func TestLeavingSessionPool(t *testing.T) {
-	r := newRig(t)
-	r.s.mode = PoolSession
-	r.query("insert 1")
-	r.trail = nil
-	r.send(wire.AppendEmpty(nil, 'X'))
-	r.expectTrail("discard")
-}
-
 func TestPinsOutlastWhatDoesNotEndThem(t *testing.T) {
 	tests := []struct {
 		name    string

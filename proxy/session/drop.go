@@ -10,7 +10,7 @@ func (s *Session) failTurn(why *wire.ErrorFields, out *Actions) {
 		s.waiting = false
 		out.CancelNeed, out.control = true, true
 	}
-	s.since = 0
+	s.since, s.queuedSince, s.notified = 0, 0, false
 	s.erred++
 	s.say(why, out)
 	if s.srv != nil && (s.ledger.Len() > 0 || s.group || s.status != wire.StatusIdle) {

@@ -8,6 +8,7 @@ const (
 	severityError   = "ERROR"
 	severityFatal   = "FATAL"
 	severityWarning = "WARNING"
+	severityNotice  = "NOTICE"
 )
 
 // The errors that walgate raises itself. Each has a SQLSTATE that drivers act upon rightly, a DETAIL that says what
@@ -52,10 +53,36 @@ var (
 	errCanceled = &wire.ErrorFields{Severity: severityError, Code: "57014",
 		Message: "canceling statement due to user request",
 		Detail:  "The statement was waiting for a server and was not executed."}
+	errQueryTimeout = &wire.ErrorFields{Severity: severityError, Code: "57014",
+		Message: "canceling statement due to query timeout",
+		Detail:  "The statement took longer than proxy.timeouts.query.",
+		Hint:    "What the statement did is rolled back. The session is intact."}
+	errQueryWait = &wire.ErrorFields{Severity: severityError, Code: "53300",
+		Message: "no server connection became free in time",
+		Detail:  "The statement waited for proxy.timeouts.query_wait and was not executed.",
+		Hint:    "Repeat it later, or let the pool have more connections. The session is intact."}
+	errTransactionTimeout = &wire.ErrorFields{Severity: severityFatal, Code: "25P04",
+		Message: "terminating connection due to transaction timeout",
+		Detail:  "The transaction took longer than proxy.timeouts.transaction, and was rolled back.",
+		Hint:    "Connect again and repeat the transaction."}
+	errIdleInTransaction = &wire.ErrorFields{Severity: severityFatal, Code: "25P03",
+		Message: "terminating connection due to idle-in-transaction timeout",
+		Detail:  "The client was silent for proxy.timeouts.idle_in_transaction; the transaction was rolled back."}
+	errClientIdle = &wire.ErrorFields{Severity: severityFatal, Code: "57P05",
+		Message: "terminating connection due to idle-session timeout",
+		Detail:  "The client was silent for proxy.timeouts.client_idle."}
+	noticeQueued = &wire.ErrorFields{Severity: severityNotice, Code: "00000",
+		Message: "waiting for a free server connection"}
+	noticeHeld = &wire.ErrorFields{Severity: severityNotice, Code: "00000",
+		Message: "waiting for a primary", Detail: "The statement is held until there is one, or until hold_timeout."}
 	errAdminShutdown = &wire.ErrorFields{Severity: severityFatal, Code: "57P01",
 		Message: "terminating connection due to administrator command"}
 	errBeginRefused = &wire.ErrorFields{Severity: severityError, Code: "0A000",
 		Message: "transaction blocks are not allowed with statement pooling",
+		Hint:    "Use the pool mode transaction for this database and user."}
+	errBlockOpened = &wire.ErrorFields{Severity: severityFatal, Code: "0A000",
+		Message: "transaction blocks are not allowed with statement pooling",
+		Detail:  "A statement has left a transaction block open. It was rolled back.",
 		Hint:    "Use the pool mode transaction for this database and user."}
 	errAttach = &wire.ErrorFields{Severity: severityError, Code: "08004",
 		Message: "no server connection could be made",

@@ -20,6 +20,11 @@ func (s *Session) forwardParse(p wire.Piece, body []byte, out *Actions) {
 		s.write(p.Bytes, out) // the server says what is wrong with it
 		return
 	}
+	if s.mode == PoolStatement && s.opensBlock(text) {
+		s.push1(wire.OwedParse, request{bits: refused}, out)
+		out.put(Server, wire.AppendParse(out.own(Server), "", failing, noTypes))
+		return
+	}
 	old := s.prepared.find(name)
 	if old != nil && len(name) > 0 && !(s.retry.again && old.text == string(text) && old.types == string(types)) {
 		s.forwardDuplicate(old, out)
@@ -46,6 +51,14 @@ func (s *Session) forwardParse(p wire.Piece, body []byte, out *Actions) {
 	out.put(Server, wire.AppendParse(out.own(Server), st.canonical, st.text, []byte(st.types)))
 }
 
+func (s *Session) opensBlock(text []byte) bool {
+	v := router.Classify(text, s.opts)
+	return s.refuses(&v)
+}
+
+// noTypes is an empty list of parameter types.
+var noTypes = []byte{0, 0}
+
 // unnamedParse is the message for an unnamed statement, rewritten if its text must be.
 func (s *Session) unnamedParse(st *statement, p wire.Piece) []byte {
 	if st.text == st.asked {
@@ -60,7 +73,7 @@ func (s *Session) forwardDuplicate(old *statement, out *Actions) {
 		s.ensure(old, out)
 	}
 	s.push1(wire.OwedParse, request{stmt: nil, prev: old}, out)
-	out.put(Server, wire.AppendParse(out.own(Server), old.canonical, "", []byte{0, 0}))
+	out.put(Server, wire.AppendParse(out.own(Server), old.canonical, "", noTypes))
 }
 
 // forwardLargeParse passes on a Parse that is too large to look at. A named one binds the session to the server.

@@ -199,7 +199,7 @@ func (s *Session) answerHere(out *Actions) bool {
 		s.prepared.clear()
 		b = wire.AppendCommandComplete(b, "DISCARD ALL")
 	case router.CommandBegin:
-		if s.mode != PoolStatement {
+		if !s.refuses(v) {
 			return false
 		}
 		b = wire.AppendErrorResponse(b, *errBeginRefused)

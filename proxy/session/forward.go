@@ -88,6 +88,11 @@ func (s *Session) forwardQuery(p wire.Piece, body []byte, out *Actions) {
 	if s.turn.frames != 1 || s.sent != s.turn.end || !s.copying {
 		v = router.Classify(text, s.opts)
 	}
+	if s.refuses(&v) {
+		s.push1(wire.OwedQuery, request{bits: refused}, out)
+		out.put(Server, wire.AppendQuery(out.own(Server), failing))
+		return
+	}
 	r := request{cmd: v.Command, flags: v.Flags, bits: s.commitBits(&v)}
 	if tracked(&v) {
 		r.effect = makeEffect(&v, text, s.opts)
@@ -197,6 +202,15 @@ func (s *Session) rewrite(v *router.Verdict, text []byte, r *request, out *Actio
 
 // nothing is a statement without effect that every server accepts, and refuses in a failed transaction.
 var nothing = []byte("UNLISTEN walgate_none")
+
+// failing is a statement that no server accepts, at any time.
+const failing = "transaction block refused"
+
+// refuses reports whether a statement would open a transaction block where there may be none.
+func (s *Session) refuses(v *router.Verdict) bool {
+	return s.mode == PoolStatement && v.Flags.Has(router.TxControl) &&
+		(v.Command == router.CommandBegin || v.Command == router.CommandMany)
+}
 
 // ensure makes the server have the statement; it reports whether a Parse was injected for it.
 func (s *Session) ensure(st *statement, out *Actions) bool {

@@ -39,8 +39,14 @@ func (s *Session) serverReady(now replication.Instant, p wire.Piece, out *Action
 	}
 	s.srv.Meter.answered(&s.watch, now, status == wire.StatusIdle, s.ledger.Len() > 0)
 	s.turnAnswered(status, out)
+	s.quietSince = now
 	if s.localOnly {
 		s.tellLocalOnly(out)
+	}
+	if s.mode == PoolStatement && status != wire.StatusIdle { // by a statement too large to look at, or a function
+		s.erred++
+		s.end(errBlockOpened, out)
+		return
 	}
 	s.tellReports(out)
 	s.pass(p.Bytes, out)
@@ -76,6 +82,7 @@ func (s *Session) turnAnswered(status byte, out *Actions) {
 	}
 	s.failed, s.swallow = false, false
 	s.retry = retry{}
+	s.timedOutAt = 0
 	s.flushHeld(out)
 	s.turns++
 }
@@ -84,7 +91,11 @@ func (s *Session) turnAnswered(status byte, out *Actions) {
 func (s *Session) injectedReady(r request, status byte, out *Actions) {
 	switch {
 	case r.bits&rollsBack != 0:
-		if status == wire.StatusIdle {
+		if r.bits&resets != 0 {
+			s.settings.committed()
+			s.settlePins()
+		}
+		if status == wire.StatusIdle && !s.pins.any() {
 			s.settings.rolledBack()
 			s.letGo(Release, "", out)
 		}

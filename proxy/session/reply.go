@@ -145,6 +145,10 @@ func (s *Session) serverAnswer(p wire.Piece, out *Actions) {
 		s.serverProtocol(out)
 		return
 	}
+	if o.Ref.bits&resets != 0 && p.Type == 'C' && fits {
+		s.alone = true
+		s.apply(o.Ref.cmd, o.Ref.flags, o.Ref.effect, "")
+	}
 	if !o.Injected && !s.retry.primary && !s.swallow {
 		switch p.Type {
 		case 'C':

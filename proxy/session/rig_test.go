@@ -33,10 +33,12 @@ type rig struct {
 	armAt   replication.Instant
 	auth    *AuthRequest
 	cancels int
-	trail   []string // Need, Release, Discard ...
-	refuse  bool     // Needs are left open
-	chunk   int      // deliver client and server bytes in reads of this size; 0: whole
-	next    uint64
+	// slowCancel: the test says when a cancel is done.
+	slowCancel bool
+	trail      []string // Need, Release, Discard ...
+	refuse     bool     // Needs are left open
+	chunk      int      // deliver client and server bytes in reads of this size; 0: whole
+	next       uint64
 }
 
 func newRig(tb testing.TB, parameters ...string) *rig {
@@ -101,7 +103,8 @@ func (r *rig) carryOut() {
 			r.stopped[side] = false
 		}
 	}
-	if r.out.CancelServer {
+	cancelled := r.out.CancelServer
+	if cancelled {
 		r.cancels++
 	}
 	srv := r.srv
@@ -143,6 +146,9 @@ func (r *rig) carryOut() {
 		r.closed = true
 	}
 	r.out.Reset()
+	if cancelled && !r.slowCancel {
+		r.handle(&Event{Kind: CancelDone})
+	}
 	if pg := r.servers[srv]; pg != nil && len(toServer) > 0 {
 		answer := pg.Feed(toServer)
 		if r.hold {

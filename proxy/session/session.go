@@ -1,9 +1,6 @@
 package session
 
 import (
-	"slices"
-	"strings"
-
 	"github.com/walgate/walgate/proxy/wire"
 	"github.com/walgate/walgate/replication"
 	"github.com/walgate/walgate/router"
@@ -51,9 +48,10 @@ type Session struct {
 	prepared    prepared
 	consistency router.Consistency
 	armed       replication.Instant
-	turns       uint64 // answered
-	retried     uint32 // turns run again elsewhere
-	erred       uint32 // turns answered with an error of walgate's own
+	quietSince  replication.Instant // since when nothing is owed or waits; meaningful while that is so
+	turns       uint64              // answered
+	retried     uint32              // turns run again elsewhere
+	erred       uint32              // turns answered with an error of walgate's own
 	phase       phase
 	mode        PoolMode
 	status      byte // the transaction status that the client was told last
@@ -85,6 +83,9 @@ func (s *Session) Handle(now replication.Instant, ev *Event, out *Actions) {
 		return
 	}
 	if s.work == nil {
+		if ev.Kind == Tick && s.tickIdle(now) {
+			return
+		}
 		s.begin(out.takeWork())
 	}
 	s.clock = now
@@ -92,6 +93,7 @@ func (s *Session) Handle(now replication.Instant, ev *Event, out *Actions) {
 	case Frame:
 		piece := wire.Piece{Type: ev.Type, Length: ev.Length, Bytes: ev.Bytes, First: ev.First, Last: ev.Last}
 		if ev.Side == Client {
+			s.quietSince = now
 			s.clientPiece(now, piece, out)
 		} else {
 			s.serverPiece(now, piece, out)
@@ -99,6 +101,7 @@ func (s *Session) Handle(now replication.Instant, ev *Event, out *Actions) {
 	case Startup:
 		s.readStartup(ev.Bytes, out)
 	case AuthResult:
+		s.quietSince = now
 		s.authResult(ev.Auth, out)
 	case Attached:
 		s.attached(now, ev.Attachment, out)
@@ -114,6 +117,10 @@ func (s *Session) Handle(now replication.Instant, ev *Event, out *Actions) {
 		s.setStop(otherSide(ev.Side), stopFull, false, out)
 	case Closed:
 		s.closed(now, ev, out)
+	case CancelDone:
+		s.cancelDone()
+	case Tick:
+		s.tick(now, out)
 	case CancelRequested:
 		s.cancelRequested(out)
 	case Shutdown:
@@ -206,48 +213,6 @@ func (s *Session) Info() Info {
 func (s *Session) OpenOnPrimary() bool {
 	return s.work != nil && s.srv != nil && s.srv.Role == replication.RolePrimary &&
 		(s.status != wire.StatusIdle || s.inTx || s.group || s.ledger.Len() > 0)
-}
-
-// CancelTarget returns the server connection whose statement a CancelRequest may stop now; ok is false while nothing
-// runs or a COMMIT is outstanding (its outcome could become ambiguous). Drivers normally send CancelRequested instead.
-func (s *Session) CancelTarget() (facts *ServerFacts, ok bool) {
-	if s.work == nil || s.srv == nil || s.ledger.Len() == 0 || s.commitOwed() || s.warningsHidden() && s.commitOutstanding() {
-		return nil, false
-	}
-	return s.srv, true
-}
-
-// warningsHidden reports whether the session asked not to be warned: a cancelled wait for a standby would then look like
-// a clean commit, since only a warning tells of it.
-func (s *Session) warningsHidden() bool {
-	level, ok := s.settings.now.want.value("client_min_messages")
-	return ok && !slices.ContainsFunc(shownWarnings, func(l string) bool { return strings.EqualFold(level, l) })
-}
-
-// shownWarnings are the values of client_min_messages at which a WARNING reaches the client (PostgreSQL documentation,
-// "Error Reporting and Logging"). Anything else counts as hiding it.
-var shownWarnings = []string{"debug5", "debug4", "debug3", "debug2", "debug1", "debug", "log", "notice", "info", "warning"}
-
-// commitOwed reports whether an explicit COMMIT (or what ends a transaction likewise) is outstanding.
-func (s *Session) commitOwed() bool {
-	for i := range s.ledger.Len() {
-		if o := s.ledger.At(i); o.Ref.bits&exits != 0 && o.Ref.bits&commits != 0 {
-			return true
-		}
-	}
-	return false
-}
-
-func (s *Session) cancelRequested(out *Actions) {
-	switch {
-	case s.phase != phaseReady:
-	case s.waiting || s.srv != nil && s.since != 0 && s.sent < len(s.pend) && s.ledger.Len() == 0:
-		s.failTurn(errCanceled, out)
-	default:
-		if _, ok := s.CancelTarget(); ok {
-			out.CancelServer, out.control = true, true
-		}
-	}
 }
 
 // end tells the client goodbye (nil: nothing) and ends the session.

@@ -53,7 +53,14 @@ func (s *Session) serverError(now replication.Instant, p wire.Piece, out *Action
 	}
 	s.failed = true
 	switch {
-	case s.retry.primary || s.swallow || o.Ref.bits&rollsBack != 0:
+	case s.retry.primary || s.swallow:
+	case o.Ref.bits&rollsBack != 0:
+		s.broken = s.broken || o.Ref.bits&resets != 0
+	case o.Ref.bits&refused != 0:
+		s.retry.possible = false
+		s.flushHeld(out)
+		s.erred++
+		s.say(errBeginRefused, out)
 	case o.Ref.bits&restores != 0:
 		s.failed = false
 		s.restoreError = &wire.ErrorFields{Severity: severityError, Code: string(t.Code), Message: string(t.Message)}
@@ -62,6 +69,11 @@ func (s *Session) serverError(now replication.Instant, p wire.Piece, out *Action
 		s.retry.possible, s.retry.primary = false, true
 		out.give(s.held)
 		s.held = nil
+	case s.timedOutAt != 0 && string(t.Code) == errQueryTimeout.Code:
+		s.retry.possible = false
+		s.flushHeld(out)
+		s.erred++
+		s.say(errQueryTimeout, out)
 	default:
 		s.retry.possible = false
 		s.flushHeld(out)

@@ -43,6 +43,11 @@ type work struct {
 	preparing bool
 	since     replication.Instant
 	watch     stopwatch
+	// queuedSince is since when a Need has waited with a primary there; notified: the client was told of the wait.
+	queuedSince replication.Instant
+	notified    bool
+	timedOutAt  replication.Instant // when the turn in progress was cancelled for taking too long; 0: it was not
+	cancelling  replication.Instant // when a CancelRequest was sent whose end has not been told; 0: there is none
 
 	clientChunk disposition
 	serverChunk disposition
@@ -108,7 +113,7 @@ type request struct {
 }
 
 // bits are facts about a request.
-type bits uint8
+type bits uint16
 
 const (
 	commits   bits = 1 << iota // may have committed something when its answer is missing
@@ -118,4 +123,6 @@ const (
 	rollsBack                  // injected: the rollback for a client that has left
 	outside                    // surely runs outside a transaction block
 	finished                   // its last CommandComplete has been passed on
+	resets                     // injected: makes the server connection of a client that has left fit for others
+	refused                    // a transaction block where there may be none: written as a statement that fails
 )

@@ -317,6 +317,7 @@ func proxyConfig(cfg Config) (proxy.Config, error) {
 		CatalogRefresh: p.Routing.CatalogRefresh, HarmlessFunctions: p.Routing.HarmlessFunctions, PrimaryFunctions: p.Routing.PrimaryFunctions,
 		GateRecheck: p.Limits.GateRecheck, MaxCollected: int(p.Limits.CollectedBytes), MaxHeldReply: int(p.Limits.HeldReplyBytes),
 		MaxSettings: p.Limits.Settings, MaxClientPrepared: p.Limits.ClientPrepared,
+		ResetQuery: p.Pool.ResetQuery, Timeouts: session.Timeouts(p.Timeouts),
 	}
 	c.ClientTLS, c.ServerTLS = p.TLS.leg(), p.ServerTLS.leg()
 	for _, l := range p.Listeners {

@@ -112,6 +112,7 @@ type ProxyConfig struct {
 	TCP             TCPConfig        `key:"tcp" doc:"How connections of clients and to servers find out that the other side is gone."`
 	Routing         RoutingConfig    `key:"routing" doc:"Which statements run where."`
 	HoldTimeout     time.Duration    `key:"hold_timeout" doc:"How long a turn waits for a server that it may run on before it gets 57P03."`
+	Timeouts        TimeoutsConfig   `key:"timeouts" doc:"Limits of statements, transactions and silence, looked at once a second; 0 is none."`
 	HeldSessions    int              `key:"held_sessions" doc:"Limit of sessions that wait for a primary at a time."`
 	HeldBytes       Bytes            `key:"held_bytes" doc:"Limit of what those have sent."`
 	MaxClients      int              `key:"max_clients" doc:"Limit of client connections."`
@@ -168,6 +169,7 @@ type PoolConfig struct {
 	Dials              int           `key:"dials" doc:"How many connections to one node are opened at a time." allowed:"1 or more"`
 	Cancels            int           `key:"cancels" doc:"How many cancel requests are sent to one node at a time." allowed:"1 or more"`
 	QueuedCancels      int           `key:"queued_cancels" doc:"How many more may wait for that; others are dropped." allowed:"1 or more"`
+	ResetQuery         string        `key:"reset_query" doc:"Run on a server connection that a client in session mode has left, before another gets it."`
 }
 
 // PoolRuleConfig is what differs for some databases and users.
@@ -206,6 +208,17 @@ type RoutingConfig struct {
 	CatalogRefresh    time.Duration `key:"catalog_refresh" doc:"How often the functions and views of a database in use are looked at for changes; after a CREATE, ALTER or DROP of such through this proxy they are looked at once."`
 	HarmlessFunctions []string      `key:"harmless_functions" doc:"Names of volatile functions that may run on a replica all the same."`
 	PrimaryFunctions  []string      `key:"primary_functions" doc:"Names of functions that run on the primary whatever they are declared to be."`
+}
+
+// TimeoutsConfig bounds what may take long.
+type TimeoutsConfig struct {
+	Query             time.Duration `key:"query" doc:"A statement that takes longer is cancelled (57014); the session goes on."`
+	CancelGrace       time.Duration `key:"cancel_grace" doc:"If its server does not answer within this time, the server connection is closed." allowed:"more than 0"`
+	Transaction       time.Duration `key:"transaction" doc:"A client whose transaction takes longer is disconnected (25P04)."`
+	IdleInTransaction time.Duration `key:"idle_in_transaction" doc:"A client that is silent for longer in an open transaction is disconnected (25P03)."`
+	ClientIdle        time.Duration `key:"client_idle" doc:"A client that is silent for longer outside a transaction is disconnected (57P05)."`
+	QueryWait         time.Duration `key:"query_wait" doc:"How long a turn waits for a free connection of a full pool before it gets 53300; the session goes on. 0: hold_timeout."`
+	QueryWaitNotify   time.Duration `key:"query_wait_notify" doc:"A client that has waited for a server for so long gets a notice."`
 }
 
 // AuthConfig bounds the cache of verifiers.
@@ -273,7 +286,7 @@ func Default() Config {
 			Pool: PoolConfig{
 				Mode: "transaction", Max: 20, ReserveTimeout: 5 * time.Second, IdleTimeout: 10 * time.Minute, Lifetime: time.Hour,
 				CheckDelay: 5 * time.Second, ConnectTimeout: 5 * time.Second, ConnectBackoff: 100 * time.Millisecond,
-				Dials: 8, Cancels: 8, QueuedCancels: 1000,
+				Dials: 8, Cancels: 8, QueuedCancels: 1000, ResetQuery: "DISCARD ALL",
 			},
 			TCP: TCPConfig{
 				KeepaliveIdle: 10 * time.Second, KeepaliveInterval: 3 * time.Second, KeepaliveCount: 3, UserTimeout: 20 * time.Second,
@@ -282,6 +295,7 @@ func Default() Config {
 				Target: "auto", Consistency: "session", MaxLagBytes: 16 << 20, MaxLag: 10 * time.Second,
 				MaxStatusAge: 2 * time.Second, CatalogRefresh: 10 * time.Second, PollActive: 10 * time.Millisecond, PollIdle: 200 * time.Millisecond, ActiveFor: time.Second,
 			},
+			Timeouts:    TimeoutsConfig{CancelGrace: 10 * time.Second, QueryWait: 2 * time.Minute, QueryWaitNotify: 5 * time.Second},
 			HoldTimeout: 30 * time.Second, HeldSessions: 10000, HeldBytes: 256 << 20, MaxClients: 10000,
 			LoginTimeout: 60 * time.Second, ShutdownTimeout: 5 * time.Second,
 			Auth: AuthConfig{

@@ -270,6 +270,7 @@ func (c *Config) validateProxy(k *check) {
 	if p.Routing.PollIdle < p.Routing.PollActive {
 		k.failf("proxy.routing.poll_idle", "%s; allowed: at least poll_active (%s)", p.Routing.PollIdle, p.Routing.PollActive)
 	}
+	k.required("proxy.pool.reset_query", p.Pool.ResetQuery, "a statement such as DISCARD ALL")
 	k.required("proxy.auth.database", p.Auth.Database, "the database with the function walgate.verifier")
 	for _, f := range leaves("proxy", reflect.ValueOf(p)) {
 		switch f.value.Kind() {
@@ -285,6 +286,8 @@ func (c *Config) validateProxy(k *check) {
 var mayBeZero = []string{
 	"proxy.pool.min", "proxy.pool.reserve", "proxy.pool.max_database", "proxy.pool.max_user", "proxy.pool.max_node",
 	"proxy.pool.max_database_clients", "proxy.pool.max_user_clients", "proxy.pool.check_delay", "proxy.tcp.user_timeout",
+	"proxy.timeouts.query", "proxy.timeouts.transaction", "proxy.timeouts.idle_in_transaction", "proxy.timeouts.client_idle",
+	"proxy.timeouts.query_wait", "proxy.timeouts.query_wait_notify",
 }
 
 func (c *Config) validatePools(k *check) {

@@ -151,7 +151,7 @@ func (s *Postgres) parse(body []byte) {
 	switch _, taken := s.Prepared[m.Name]; {
 	case taken && m.Name != "":
 		s.failExtended("42P05", fmt.Sprintf("prepared statement %q already exists", m.Name))
-	case strings.HasPrefix(m.Query, "syntax"):
+	case strings.HasPrefix(m.Query, "syntax"), strings.HasSuffix(m.Query, "refused"):
 		s.failExtended("42601", "syntax error")
 	case s.status == 'E' && !ends(m.Query):
 		s.failExtended("25P02", "current transaction is aborted")
@@ -263,6 +263,9 @@ func (s *Postgres) execute(text string, simple bool) bool {
 	s.Log = append(s.Log, text)
 	tag := strings.ToUpper(strings.Fields(lower + " x")[0])
 	switch {
+	case strings.HasSuffix(lower, "refused"):
+		s.fail("42601", "syntax error")
+		return false
 	case strings.HasPrefix(lower, "begin"):
 		s.save()
 		s.status = 'T'
