@@ -1,6 +1,7 @@
 package throughput
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -28,10 +29,17 @@ var (
 	goroutineLimits = limits{reads: 4.6, writes: 2.3, allocations: 1}
 )
 
-// TestCountsOfATransaction runs pgbench through real processes and counts what does not depend on the machine's speed:
-// read and write calls from /proc/PID/io, and allocations from the process's own metrics.
-func TestCountsOfATransaction(t *testing.T) {
-	g, endpoints := gateGround(t)
+// TestRealProcesses runs what needs PostgreSQL and a walgate, built once.
+func TestRealProcesses(t *testing.T) {
+	walgate := buildWalgate(t)
+	t.Run("counts", func(t *testing.T) { testCounts(t, walgate) })
+	t.Run("measure", func(t *testing.T) { testMeasure(t, walgate) })
+}
+
+// testCounts runs pgbench through walgate's proxies and counts what does not depend on the machine's speed: read and
+// write calls from /proc/PID/io, and allocations from the process's own metrics.
+func testCounts(t *testing.T, walgate string) {
+	g, endpoints := gateGround(t, walgate)
 	byName := map[string]*endpoint{}
 	for _, e := range endpoints {
 		byName[e.name] = e
@@ -124,8 +132,8 @@ func allocations(t *testing.T, e *endpoint) float64 {
 	return 0
 }
 
-// gateGround starts PostgreSQL and one walgate proxy for each driver, of a binary without the race detector.
-func gateGround(t *testing.T) (*ground, []*endpoint) {
+// buildWalgate builds one without the race detector.
+func buildWalgate(t *testing.T) string {
 	t.Helper()
 	_, serverErr := program("postgres")
 	if _, err := program("pgbench"); err != nil || serverErr != nil || testing.Short() {
@@ -134,20 +142,39 @@ func gateGround(t *testing.T) (*ground, []*endpoint) {
 		}
 		t.Skip("SKIPPED: no PostgreSQL or no pgbench on this machine, or -short")
 	}
-	place, err := os.MkdirTemp("/tmp", "wg-gate-") // user postgres must be able to enter it
+	path := filepath.Join(openDir(t), "walgate")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", path, "github.com/walgate/walgate/cmd/walgate")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build walgate: %v\n%s", err, out)
+	}
+	return path
+}
+
+// openDir is one that user postgres may enter, with a short name: sockets lie below it.
+func openDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "wg-gate-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(place) })
-	if err := os.Chmod(place, 0o755); err != nil {
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	return dir
+}
+
+func realConfig(t *testing.T, walgate string) Config {
 	cfg := DefaultConfig()
-	cfg.Walgate, cfg.Dir, cfg.Port, cfg.Scale = filepath.Join(place, "walgate"), filepath.Join(place, "data"), freePorts(t), 1
+	cfg.Walgate, cfg.Dir, cfg.Port, cfg.Scale = walgate, filepath.Join(openDir(t), "data"), freePorts(t), 1
+	return cfg
+}
+
+// gateGround starts PostgreSQL and one walgate proxy for each driver.
+func gateGround(t *testing.T, walgate string) (*ground, []*endpoint) {
+	t.Helper()
+	cfg := realConfig(t, walgate)
 	cfg.Endpoints = []string{endpointWalgate, endpointWalgateGoroutine}
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", cfg.Walgate, "github.com/walgate/walgate/cmd/walgate").CombinedOutput(); err != nil {
-		t.Fatalf("build walgate: %v\n%s", err, out)
-	}
 	g, err := prepareGround(t.Context(), cfg)
 	t.Cleanup(func() {
 		if err := g.close(); err != nil {
@@ -173,6 +200,50 @@ func gateGround(t *testing.T) (*ground, []*endpoint) {
 	}
 	t.Log("skipped: ", skipped)
 	return g, endpoints
+}
+
+// testMeasure makes a whole measurement, a short one, and looks whether it has figures and has left nothing behind.
+func testMeasure(t *testing.T, walgate string) {
+	cfg := realConfig(t, walgate)
+	cfg.Endpoints, cfg.Workloads, cfg.Base = []string{endpointDirect, endpointWalgate}, []string{"select-simple:2", "copy-in:1", "result:1"}, endpointWalgate
+	cfg.Rounds, cfg.Seconds, cfg.Idle, cfg.Megabytes, cfg.Out = 1, 2, 20, 2, t.TempDir()
+	report, err := Measure(t.Context(), cfg)
+	if err := errors.Join(err, report.Failed()); err != nil {
+		t.Fatal(err)
+	}
+	if len(report.Lines) != 6 || len(report.Syscalls) != 3 || len(report.Idle) != 1 {
+		t.Fatalf("got %d lines, %d counts of calls, %d of idle clients", len(report.Lines), len(report.Syscalls), len(report.Idle))
+	}
+	for _, l := range report.Lines {
+		proxied := l.Endpoint == endpointWalgate
+		if l.TPS <= 0 || l.P99MS <= 0 || l.ServerCPUMicros <= 0 || (l.CPUMicros > 0) != proxied || (l.ResidentBytes > 0) != proxied {
+			t.Errorf("figures are missing: %+v", l)
+		}
+	}
+	for _, s := range report.Syscalls {
+		if s.Problem == "" && (s.Read <= 0 || s.Write <= 0) {
+			t.Errorf("calls are missing: %+v", s)
+		}
+	}
+	if i := report.Idle[0]; i.Problem != "" || i.LoginMicros <= 0 {
+		t.Errorf("idle clients: %+v", i)
+	}
+	for _, name := range []string{"throughput.json", "throughput.html"} {
+		if _, err := os.Stat(filepath.Join(cfg.Out, name)); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := os.Stat(cfg.Dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the folder of data is still there: %v", err)
+	}
+	for port := cfg.Port; port < cfg.Port+ports; port++ {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			t.Errorf("something still listens: %v", err)
+			continue
+		}
+		_ = l.Close()
+	}
 }
 
 // freePorts finds a block of free ports below those that the kernel gives to clients.
