@@ -27,6 +27,7 @@ type broker struct {
 	board atomic.Pointer[replication.StatusBoard]
 	seed  atomic.Uint32
 
+	routes   routes
 	answered atomic.Uint64 // turns and transactions that the primary has ended well
 
 	mu        sync.Mutex
@@ -49,7 +50,9 @@ func (b *broker) Request(t *pool.Ticket) (*pool.Server, *session.Failure) {
 		round := b.rounds
 		b.mu.Unlock()
 		st := b.state.Load()
-		if choice := b.pick(st, t); choice.Node != "" {
+		choice := b.pick(st, t)
+		b.routes.count(choice)
+		if choice.Node != "" {
 			if server, ok := b.set.Acquire(choice.Node, choice.Role, st.view.Epoch, t); ok {
 				return server, nil
 			}

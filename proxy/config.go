@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/walgate/walgate/proxy/admin"
 	"github.com/walgate/walgate/proxy/pool"
 	"github.com/walgate/walgate/proxy/secure"
 	"github.com/walgate/walgate/proxy/session"
@@ -26,6 +27,8 @@ type Listener struct {
 // Config is everything that can be set about a Server. Nothing has a default here; see app.Default.
 type Config struct {
 	ID        string // of this proxy, in reports and its registration
+	Version   string // of walgate, for SHOW VERSION
+	Admin     Admin
 	Listeners []Listener
 	ClientTLS secure.ClientConfig
 	ServerTLS secure.ServerConfig
@@ -78,6 +81,14 @@ type Config struct {
 	MaxClientPrepared int
 }
 
+// Admin says what the console is and who may use it.
+type Admin struct {
+	Databases   []string // its names; they hide databases of the cluster that have them
+	Users       []string // may do everything
+	StatsUsers  []string // may SHOW
+	StatsPeriod time.Duration
+}
+
 // Deps are the values and services that a Server is given.
 type Deps struct {
 	View     *replication.Feed[replication.View]
@@ -88,6 +99,12 @@ type Deps struct {
 	// Wake is called when a read went to the primary for want of a fresh enough board (monitor.Wake). It must not
 	// block; nil: nobody refreshes the board on demand.
 	Wake func()
+
+	// What the console asks of the process; each may be nil: then it can't be done here, or there is nothing to show.
+	Settings func() []admin.Setting // the configuration, for SHOW CONFIG
+	Reload   func() error
+	Set      func(key, value string) error
+	Stop     func() // begins the end of the process; it does not wait
 }
 
 // DrainReport tells how far this proxy has carried out a handoff. It is dry when HandoffID names the handoff and OpenTx
@@ -143,6 +160,9 @@ func (c Config) validate() error {
 	}
 	if err := errors.Join(newRules(c).validate(), c.TCP.Validate()); err != nil {
 		return err
+	}
+	if c.Admin.StatsPeriod <= 0 {
+		return errors.New("proxy: Admin.StatsPeriod must be positive")
 	}
 	if c.MonitorUser == "" || c.MonitorDatabase == "" {
 		return errors.New("proxy: the role and database for looking up verifiers are not set")

@@ -38,6 +38,9 @@ type door struct {
 	board    *replication.Feed[replication.StatusBoard]
 	dialer   pool.Dialer // of replication connections
 
+	console *console
+	logins  tally // by database
+
 	mu         sync.Mutex
 	keys       map[string]auth.Keys
 	parameters map[place][]session.Parameter
@@ -56,12 +59,17 @@ func (d *door) Refuse(req *session.AuthRequest) *session.Failure {
 			SQLSTATE: "28000", Message: fmt.Sprintf("role %q may not log in through the proxy", req.User),
 			Detail: "Roles whose names begin with walgate_ are walgate's own.",
 		}
+	case d.console.serves(req.Database):
+		return nil
 	}
-	return nil
+	return d.console.refuse(req.Database)
 }
 
 // Admit implements login.Host.
 func (d *door) Admit(id uint32, req *session.AuthRequest) *session.AuthOutcome {
+	if d.console.serves(req.Database) {
+		return d.admitConsole(id, req)
+	}
 	at := place{req.Database, req.User}
 	rule := d.rules.find(at.database, at.user)
 	if failure := d.sessions.room(at, rule); failure != nil {
@@ -71,17 +79,41 @@ func (d *door) Admit(id uint32, req *session.AuthRequest) *session.AuthOutcome {
 	if !ok && !req.Streams() { // a replication connection has a server of its own to tell it
 		return nil
 	}
-	secret := make([]byte, 4)
-	if req.Protocol >= wire.Protocol32 {
-		secret = make([]byte, 32)
-	}
-	rand.Read(secret) // never fails
+	secret := newSecret(req.Protocol)
 	if failure := d.sessions.admit(id, secret, at, rule); failure != nil {
 		return &session.AuthOutcome{Failure: *failure}
 	}
+	d.logins.add(at.database)
 	return &session.AuthOutcome{
 		OK: true, Parameters: parameters, ProcessID: id, Secret: secret, PoolMode: rule.Mode,
 		Catalog: d.catalogs.Database(req.Database),
+	}
+}
+
+// newSecret makes a cancel key of the length that the protocol has.
+func newSecret(protocol uint32) []byte {
+	secret := make([]byte, 4)
+	if protocol >= wire.Protocol32 {
+		secret = make([]byte, 32)
+	}
+	rand.Read(secret) // never fails
+	return secret
+}
+
+// admitConsole lets a client into the console, if its user may use it.
+func (d *door) admitConsole(id uint32, req *session.AuthRequest) *session.AuthOutcome {
+	if failure := d.console.terminal.Refuse(req.User); failure != nil {
+		return &session.AuthOutcome{Failure: *failure}
+	}
+	if req.Replication != "" {
+		return &session.AuthOutcome{Failure: session.Failure{
+			SQLSTATE: "0A000", Message: "the console has no replication connections",
+		}}
+	}
+	secret := newSecret(req.Protocol)
+	d.sessions.admitConsole(id, secret)
+	return &session.AuthOutcome{
+		OK: true, Parameters: d.console.terminal.Parameters(), ProcessID: id, Secret: secret, Console: true,
 	}
 }
 

@@ -38,8 +38,11 @@ type setup struct {
 
 func testConfig() proxy.Config {
 	return proxy.Config{
-		ID: "test", Listeners: []proxy.Listener{{Network: "tcp", Address: "127.0.0.1:0", Target: router.TargetAuto}},
-		PoolMax: 20, PoolIdleTimeout: time.Minute, PoolLifetime: time.Hour, ConnectTimeout: 5 * time.Second,
+		ID: "test", Version: "test", Admin: proxy.Admin{
+			Databases: []string{"walgate", "pgbouncer"}, Users: []string{"postgres"}, StatsUsers: []string{"app"}, StatsPeriod: time.Minute,
+		},
+		Listeners: []proxy.Listener{{Network: "tcp", Address: "127.0.0.1:0", Target: router.TargetAuto}},
+		PoolMax:   20, PoolIdleTimeout: time.Minute, PoolLifetime: time.Hour, ConnectTimeout: 5 * time.Second,
 		PoolReserveTimeout: time.Minute, PoolCheckDelay: time.Second, MaxDials: 8, MaxCancels: 4, MaxQueuedCancels: 1000,
 		TCP:            pool.TCP{KeepaliveIdle: 10 * time.Second, KeepaliveInterval: 3 * time.Second, KeepaliveCount: 3, UserTimeout: 20 * time.Second},
 		ConnectBackoff: 20 * time.Millisecond, MaxPrepared: 100,

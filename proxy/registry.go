@@ -1,11 +1,14 @@
 package proxy
 
 import (
+	"context"
 	"crypto/subtle"
 	"maps"
 	"sync"
 
 	"github.com/walgate/walgate/proxy/session"
+	"github.com/walgate/walgate/replication"
+	"github.com/walgate/walgate/replication/boottime"
 )
 
 // registry is the clients of a proxy by the process id that they know, with the driver that serves each.
@@ -26,6 +29,7 @@ type member struct {
 	driver driver
 	secret string // empty before login
 	seat   *seat  // nil before
+	since  replication.Instant
 }
 
 // seat counts the clients of one database and user.
@@ -54,7 +58,7 @@ func (r *registry) enter(d driver) (id uint32, ok bool) {
 			break
 		}
 	}
-	r.entries[r.last] = member{driver: d}
+	r.entries[r.last] = member{driver: d, since: boottime.Now()}
 	return r.last, true
 }
 
@@ -64,7 +68,7 @@ func (r *registry) leave(id uint32) {
 	defer r.mu.Unlock()
 	s := r.entries[id].seat
 	delete(r.entries, id)
-	r.gone.Broadcast()
+	defer r.gone.Broadcast()
 	if s == nil {
 		return
 	}
@@ -106,6 +110,27 @@ func (r *registry) admit(id uint32, secret []byte, at place, rule *PoolRule) *se
 	return nil
 }
 
+// admitConsole notes the cancel key of a client of the console.
+func (r *registry) admitConsole(id uint32, secret []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if m, ok := r.entries[id]; ok {
+		m.secret = string(secret)
+		r.entries[id] = m
+	}
+}
+
+// since returns when the clients came.
+func (r *registry) since() map[uint32]replication.Instant {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := make(map[uint32]replication.Instant, len(r.entries))
+	for id, m := range r.entries {
+		all[id] = m.since
+	}
+	return all
+}
+
 // room says why no further client may come there; nil lets it.
 func (r *registry) room(at place, rule *PoolRule) *session.Failure {
 	r.mu.Lock()
@@ -129,6 +154,22 @@ func (r *registry) clientCounts() (databases, users map[string]int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return maps.Clone(r.databases), maps.Clone(r.users)
+}
+
+// awaitEmpty waits until no client but those of the console is logged in; ctx ends the wait.
+func (r *registry) awaitEmpty(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.gone.Broadcast()
+	})
+	defer stop()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for len(r.seats) > 0 && ctx.Err() == nil {
+		r.gone.Wait()
+	}
+	return context.Cause(ctx)
 }
 
 // byKey returns the driver of the client whose cancel key this is, nil if there is none.

@@ -42,6 +42,7 @@ type Server struct {
 	tls        *secure.ClientLeg
 	upstream   *secure.ServerLeg
 	metrics    *metrics
+	failures   session.Codes // errors that walgate raised itself
 
 	report  replication.Feed[DrainReport]
 	changed chan struct{} // a turn on the primary ended while it is drained; never closed
@@ -115,6 +116,9 @@ func (s *Server) build() (err error) {
 	if err != nil {
 		return err
 	}
+	if s.door.console, err = newConsole(s); err != nil {
+		return err
+	}
 	if s.door.checker, err = login.NewChecker(s.door, directory); err != nil {
 		return err
 	}
@@ -124,7 +128,7 @@ func (s *Server) build() (err error) {
 	s.goroutines, err = netdriver.New(netdriver.Config{
 		ReadBuffer: readBuffer, HighWater: highWater, LoginTimeout: s.cfg.LoginTimeout, Linger: s.cfg.DrainLinger,
 		Now: boottime.Now,
-	}, s.broker, s.door, s.log, netdriver.Hooks{Error: s.metrics.failed, Turned: s.turned})
+	}, s.broker, s.door, s.log, netdriver.Hooks{Error: s.metrics.failed, Turned: s.turned, Console: s.door.console.terminal.Serve})
 	if err != nil {
 		return err
 	}
@@ -188,6 +192,7 @@ func (s *Server) Run(ctx context.Context) error {
 	own.Go(func() { s.follow(background) })
 	own.Go(func() { s.catalogs.Run(background) })
 	own.Go(func() { s.goroutines.Tick(background) })
+	own.Go(func() { s.door.console.terminal.Run(background) })
 	for i, l := range listeners {
 		entry := s.entry(s.cfg.Listeners[i])
 		accepting.Go(func() { s.accept(logins, l, entry) })
@@ -255,7 +260,7 @@ func (s *Server) sessionConfig(target router.Target) *session.Config {
 		Gate: s.deps.Gate, View: &s.view, Target: target, Level: s.cfg.Level, HoldTimeout: s.cfg.HoldTimeout,
 		GateRecheck: s.cfg.GateRecheck, MaxCollected: s.cfg.MaxCollected, MaxHeldReply: s.cfg.MaxHeldReply,
 		MaxSettings: s.cfg.MaxSettings, MaxPrepared: s.cfg.MaxClientPrepared, Timeouts: s.cfg.Timeouts,
-		ResetQuery: s.cfg.ResetQuery,
+		ResetQuery: s.cfg.ResetQuery, Failures: &s.failures,
 	}
 }
 

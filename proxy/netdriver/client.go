@@ -45,8 +45,9 @@ type Client struct {
 	armed    replication.Instant
 	asked    int // startup packets read; the reading goroutine's
 	loggedIn bool
-	closing  bool // Close was said: what the client sends is dropped
-	ended    bool // nothing reaches the session any more
+	console  chan struct{} // nil unless the client talks to the console: its CancelRequests
+	closing  bool          // Close was said: what the client sends is dropped
+	ended    bool          // nothing reaches the session any more
 }
 
 // grant is a server to be delivered to another session once no lock is held.
@@ -74,6 +75,10 @@ func (c *Client) run(ctx context.Context) {
 	}
 	if c.stream != nil {
 		c.stream.run(ctx)
+		return
+	}
+	if cancels := c.console; cancels != nil { // no longer changed; the end of the session ends the connection
+		c.driver.hooks.Console(context.WithoutCancel(ctx), c.conn, c.user, cancels)
 		return
 	}
 	for {
@@ -298,6 +303,11 @@ func (c *Client) cancelRequested() {
 	c.mu.Lock()
 	defer c.unlock()
 	switch {
+	case c.console != nil:
+		select {
+		case c.console <- struct{}{}:
+		default: // one is enough
+		}
 	case c.stream != nil:
 		c.stream.cancel()
 	case c.loggedIn:

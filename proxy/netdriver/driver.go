@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -94,12 +95,15 @@ type Driver struct {
 	clients map[uint32]*Client // by id
 }
 
-// Hooks are called from any goroutine, without locks unless stated. Both must be set.
+// Hooks are called from any goroutine, without locks unless stated. All must be set.
 type Hooks struct {
 	// Error is told the SQLSTATE of each error that passes to a client from a server; a client's mutex is held.
 	Error func(sqlstate []byte)
 	// Turned is told that a turn on the primary has ended, while draining.
 	Turned func()
+	// Console talks to a client of the console, whose session is idle, until the connection ends. Each value on cancels
+	// is a CancelRequest.
+	Console func(ctx context.Context, conn net.Conn, user string, cancels <-chan struct{})
 }
 
 // SetDraining says whether Hooks.Turned is called.
@@ -113,7 +117,7 @@ func New(cfg Config, servers Servers, door Door, log *slog.Logger, hooks Hooks) 
 	if cfg.LoginTimeout <= 0 || cfg.Linger <= 0 || cfg.Now == nil {
 		return nil, errors.New("netdriver: timeouts must be positive and the clock set")
 	}
-	if servers == nil || door == nil || log == nil || hooks.Error == nil || hooks.Turned == nil {
+	if servers == nil || door == nil || log == nil || hooks.Error == nil || hooks.Turned == nil || hooks.Console == nil {
 		return nil, errors.New("netdriver: a dependency is nil")
 	}
 	d := &Driver{cfg: cfg, servers: servers, door: door, log: log, hooks: hooks, clients: map[uint32]*Client{}}

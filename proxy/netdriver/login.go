@@ -53,6 +53,9 @@ func (c *Client) login(ctx context.Context) bool {
 	defer c.unlock()
 	c.user, c.database = req.User, req.Database
 	c.loggedIn = outcome.OK
+	if outcome.OK && outcome.Console {
+		c.console = make(chan struct{}, 1)
+	}
 	if err := c.conn.SetDeadline(time.Time{}); err != nil {
 		return false
 	}

@@ -103,6 +103,8 @@ type AuthOutcome struct {
 	Secret    []byte
 	// PoolMode of this database and user; the zero value is transaction pooling.
 	PoolMode PoolMode
+	// Console: once the session has said its greeting, the driver hands the connection to Hooks.Console.
+	Console bool
 	// Catalog of the database; nil: only PostgreSQL's own functions are known.
 	Catalog Catalog
 }
@@ -256,6 +258,8 @@ const (
 
 // Info describes a session for SHOW CLIENTS, the API and the drain report.
 type Info struct {
+	// LastEvent is when anything happened last; 0 when the session is idle and has forgotten it.
+	LastEvent                   replication.Instant
 	User, Database, Application string
 	State                       State
 	InTransaction               bool

@@ -201,7 +201,7 @@ func (s *Session) Info() Info {
 	} else if s.phase == phaseReady && s.waiting {
 		info.State = StateWaiting
 	}
-	info.WaitingSince = s.since
+	info.LastEvent, info.WaitingSince = s.clock, s.since
 	info.Held = s.since != 0 && !s.view().Writable()
 	info.Pinned = s.pins.String()
 	info.Server = s.srv

@@ -41,6 +41,8 @@ import (
 // server and the API.
 type common struct {
 	cfg      Config
+	file     string        // that cfg was read from
+	stopped  chan struct{} // the console says SHUTDOWN; room for one
 	log      *slog.Logger
 	level    *slog.LevelVar
 	secret   postgres.Secret
@@ -68,12 +70,12 @@ type common struct {
 const services = 8
 
 // newCommon reads secrets and builds what both kinds of process have; nothing runs and nothing listens yet.
-func newCommon(cfg Config, stderr io.Writer) (*common, error) {
+func newCommon(cfg Config, file string, stderr io.Writer) (*common, error) {
 	secret, err := ReadSecret(cfg.Cluster.SecretFile)
 	if err != nil {
 		return nil, err
 	}
-	c := &common{cfg: cfg, secret: postgres.NewSecret(cfg.Cluster.Name, []byte(secret)), registry: prometheus.NewRegistry(), failed: make(chan error, services)}
+	c := &common{cfg: cfg, file: file, stopped: make(chan struct{}, 1), secret: postgres.NewSecret(cfg.Cluster.Name, []byte(secret)), registry: prometheus.NewRegistry(), failed: make(chan error, services)}
 	c.log, c.level = newLogger(cfg.Log, stderr)
 	c.parameters.Publish(cfg.Postgres.Parameters)
 	c.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -126,10 +128,10 @@ func (c *common) buildProxy(secret []byte) error {
 	mac := hmac.New(sha256.New, secret)
 	mac.Write([]byte("walgate/" + c.cfg.Cluster.Name + "/salts of unknown roles"))
 	cfg.MockSecret = mac.Sum(nil)
-	c.proxy, err = proxy.New(cfg, proxy.Deps{
+	c.proxy, err = proxy.New(cfg, c.consoleDeps(proxy.Deps{
 		View: c.follower.Views(), Board: &c.boards, Gate: c.follower.Gate(), Logger: c.log.With("part", "proxy"), Registry: c.registry,
 		Wake: c.monitor.Wake,
-	})
+	}))
 	if err != nil {
 		return err
 	}
@@ -304,8 +306,11 @@ func proxyConfig(cfg Config) (proxy.Config, error) {
 		return proxy.Config{}, fmt.Errorf("%w: proxy.routing", ErrConfig)
 	}
 	c := proxy.Config{
-		ID: proxyID(cfg), Listeners: []proxy.Listener{{Network: "tcp", Address: p.Listen, Target: target}},
-		Pools: p.poolRules(), PoolMax: p.Pool.Max, PoolNodeMax: p.Pool.MaxNode, PoolReserveTimeout: p.Pool.ReserveTimeout,
+		ID: proxyID(cfg), Version: Version(), Admin: proxy.Admin{
+			Databases: p.Admin.Databases, Users: p.Admin.Users, StatsUsers: p.Admin.StatsUsers, StatsPeriod: p.Admin.StatsPeriod,
+		},
+		Listeners: []proxy.Listener{{Network: "tcp", Address: p.Listen, Target: target}},
+		Pools:     p.poolRules(), PoolMax: p.Pool.Max, PoolNodeMax: p.Pool.MaxNode, PoolReserveTimeout: p.Pool.ReserveTimeout,
 		PoolIdleTimeout: p.Pool.IdleTimeout, PoolLifetime: p.Pool.Lifetime, PoolCheckDelay: p.Pool.CheckDelay,
 		MaxDials: p.Pool.Dials, MaxCancels: p.Pool.Cancels, MaxQueuedCancels: p.Pool.QueuedCancels, TCP: pool.TCP(p.TCP),
 		ConnectTimeout: p.Pool.ConnectTimeout, ConnectBackoff: p.Pool.ConnectBackoff, MaxPrepared: p.Limits.ServerPrepared,

@@ -118,6 +118,7 @@ type ProxyConfig struct {
 	MaxClients      int              `key:"max_clients" doc:"Limit of client connections."`
 	LoginTimeout    time.Duration    `key:"login_timeout" doc:"Limit of a login, waiting for a primary included."`
 	ShutdownTimeout time.Duration    `key:"shutdown_timeout" doc:"How long open transactions may go on when this process stops."`
+	Admin           AdminConfig      `key:"admin" doc:"The console: see docs/console.md."`
 	Auth            AuthConfig       `key:"auth" doc:"Logins are checked against the verifiers of the cluster's own roles, which are cached."`
 	Limits          LimitsConfig     `key:"limits" doc:"Bounds that seldom need a change."`
 }
@@ -221,6 +222,14 @@ type TimeoutsConfig struct {
 	QueryWaitNotify   time.Duration `key:"query_wait_notify" doc:"A client that has waited for a server for so long gets a notice."`
 }
 
+// AdminConfig says what the console is and who may use it.
+type AdminConfig struct {
+	Databases   []string      `key:"databases" doc:"Names of databases that are the console and not of the cluster."`
+	Users       []string      `key:"users" doc:"Roles that may do everything on the console."`
+	StatsUsers  []string      `key:"stats_users" doc:"Roles that may use SHOW there."`
+	StatsPeriod time.Duration `key:"stats_period" doc:"Over how long the averages of SHOW STATS are taken."`
+}
+
 // AuthConfig bounds the cache of verifiers.
 type AuthConfig struct {
 	Database        string        `key:"database" doc:"Database with the function walgate.verifier(text)."`
@@ -298,6 +307,7 @@ func Default() Config {
 			Timeouts:    TimeoutsConfig{CancelGrace: 10 * time.Second, QueryWait: 2 * time.Minute, QueryWaitNotify: 5 * time.Second},
 			HoldTimeout: 30 * time.Second, HeldSessions: 10000, HeldBytes: 256 << 20, MaxClients: 10000,
 			LoginTimeout: 60 * time.Second, ShutdownTimeout: 5 * time.Second,
+			Admin: AdminConfig{Databases: []string{"walgate", "pgbouncer"}, Users: []string{"postgres"}, StatsPeriod: time.Minute},
 			Auth: AuthConfig{
 				Database: "postgres", Refresh: time.Minute, MaxVerifiers: 10000, MaxConcurrent: 16, SCRAMIterations: 4096,
 			},

@@ -63,7 +63,7 @@ func RunNode(ctx context.Context, cfg Config, file, demo string, stderr io.Write
 			return fmt.Errorf("%w: %w", ErrMachine, err)
 		}
 	}
-	c, err := newCommon(cfg, stderr)
+	c, err := newCommon(cfg, file, stderr)
 	if err != nil {
 		return err
 	}

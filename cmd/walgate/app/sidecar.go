@@ -17,7 +17,7 @@ func RunProxy(ctx context.Context, cfg Config, file string, stderr io.Writer) er
 		return err
 	}
 	cfg.Node = NodeConfig{Host: cfg.Node.Host} // a file that a node shares with its sidecar does not make it a node
-	c, err := newCommon(cfg, stderr)
+	c, err := newCommon(cfg, file, stderr)
 	if err != nil {
 		return err
 	}
@@ -37,6 +37,7 @@ func RunProxy(ctx context.Context, cfg Config, file string, stderr io.Writer) er
 	select {
 	case <-ctx.Done():
 		err = nil
+	case <-c.stopped:
 	case err = <-c.failed:
 		err = fmt.Errorf("proxy: %w", err)
 	}
