@@ -19,6 +19,7 @@ type metrics struct {
 
 	sessions, held, waiting, turnedAway *prometheus.Desc
 	connections, turns, bytes, logins   *prometheus.Desc
+	opened, evicted, cancels, inLine    *prometheus.Desc
 	handshakes                          *prometheus.Desc
 
 	mu    sync.Mutex
@@ -45,6 +46,10 @@ func newMetrics(s *Server) *metrics {
 		turns:       desc("turns_total", "Turns answered by servers.", "role"),
 		bytes:       desc("bytes_total", "Bytes read.", "from"),
 		logins:      desc("login_failures_total", "Logins that did not succeed."),
+		opened:      desc("connections_opened_total", "Server connections opened."),
+		evicted:     desc("connections_evicted_total", "Server connections closed to make room for another pool of the node.", "node"),
+		inLine:      desc("pools_in_line", "Pools that wait for room below a limit that they share with others of the node.", "node"),
+		cancels:     desc("cancels_total", "Cancel requests that servers have dealt with, or that were dropped.", "fate"),
 		handshakes:  desc("tls_handshakes_total", "TLS handshakes with clients.", "result"),
 	}
 }
@@ -70,6 +75,7 @@ func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 	m.unopened.Describe(out)
 	for _, d := range []*prometheus.Desc{
 		m.sessions, m.held, m.waiting, m.turnedAway, m.connections, m.turns, m.bytes, m.logins, m.handshakes,
+		m.opened, m.evicted, m.inLine, m.cancels,
 	} {
 		out <- d
 	}
@@ -102,8 +108,21 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	counter(m.bytes, n.FromClients, "clients")
 	counter(m.bytes, n.FromServers, "servers")
 	counter(m.logins, n.LoginFailures)
+	m.limits(gauge, counter)
 	counter(m.handshakes, m.server.tls.Done.Load(), "done")
 	counter(m.handshakes, m.server.tls.Failed.Load(), "failed")
+}
+
+// limits tells how far the limits that pools share bind.
+func (m *metrics) limits(gauge func(*prometheus.Desc, int, ...string), counter func(*prometheus.Desc, int64, ...string)) {
+	totals := m.server.pools.Totals()
+	counter(m.opened, totals.Opened)
+	counter(m.cancels, totals.CancelsSent, "sent")
+	counter(m.cancels, totals.CancelsDropped, "dropped")
+	for _, st := range m.server.pools.NodeStats() {
+		gauge(m.inLine, st.InLine, string(st.Node))
+		counter(m.evicted, st.Evicted, string(st.Node))
+	}
 }
 
 // pools sums the pools by node and role.
@@ -116,7 +135,7 @@ func (m *metrics) pools(gauge func(d *prometheus.Desc, n int, labels ...string))
 		n := sums[at]
 		n.used += st.Used
 		n.idle += st.Idle
-		n.opening += max(st.Open-st.Used-st.Idle, 0)
+		n.opening += st.Opening
 		n.waiting += st.Waiting
 		sums[at] = n
 	}

@@ -474,7 +474,7 @@ func (b *Budget) fence(hard bool) []*Ticket {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true
-	b.node.leave(b)
+	b.restate()
 	b.stop(errClosed)
 	for _, s := range b.shelf {
 		b.drop(s)

@@ -85,7 +85,9 @@ func (b *Budget) pause(on bool) []*Ticket {
 		return nil
 	}
 	b.emptyShelf()
-	return b.waiting.drain()
+	tickets := b.waiting.drain()
+	b.restate()
+	return tickets
 }
 
 // emptyShelf closes the idle servers. Called with mu held.

@@ -15,8 +15,7 @@ import (
 // crowd is sessions that ask for a server again as soon as they have had one. Waits are counted in grants to others, not
 // in time, so that a slow machine changes nothing.
 type crowd struct {
-	bench  *bench
-	rounds int
+	bench *bench
 
 	mu       sync.Mutex
 	clock    replication.Instant

@@ -248,6 +248,27 @@ func TestWithdrawnTicketLeavesTheLine(t *testing.T) {
 		t.Error("not withdrawn")
 	}
 	b.eventually(t, "one pool in line", func() bool { return b.inLine() == 1 })
+	b.Pause("c")
+	if n := b.inLine(); n != 0 {
+		t.Errorf("%d pools in line after the last one was paused", n)
+	}
+}
+
+// A connection that the steward saw idle may be in use by the time it wants to close it. It makes room later.
+func TestEvictionThatComesTooLate(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.NodeMax = 1; c.Limits = limited(Limits{Max: 5}) })
+	s := b.takeFor(t, "a", "u")
+	_, w, _ := b.askFor(t, "b", "u", 2)
+	b.eventually(t, "a pool in line", func() bool { return b.inLine() == 1 })
+	if n := s.budget.node; !n.spare() || s.budget.evict() {
+		t.Fatal("a connection in use was closed")
+	} else {
+		n.spared()
+	}
+	b.release(s)
+	if w.want(t).server == nil {
+		t.Error("refused")
+	}
 }
 
 func TestReserve(t *testing.T) {

@@ -179,15 +179,18 @@ func (n *node) idle(budgets []*Budget) (pools []idlest) {
 	return pools
 }
 
-// evict closes the coldest idle connection of the pool, unless it is in use by now.
-func (b *Budget) evict() {
+// evict closes the coldest idle connection of the pool; false means that none is idle any more.
+func (b *Budget) evict() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if s := b.coldest(); s != nil {
-		b.node.evicted.Add(1)
-		b.unshelve(s)
-		b.drop(s)
+	s := b.coldest()
+	if s == nil {
+		return false
 	}
+	b.node.evicted.Add(1)
+	b.unshelve(s)
+	b.drop(s)
+	return true
 }
 
 // spare reports whether more are in line than connections are being closed for them, and counts one more if so.
@@ -199,4 +202,11 @@ func (n *node) spare() bool {
 	}
 	n.giving++
 	return true
+}
+
+// spared takes back what spare has counted: no connection is being closed after all.
+func (n *node) spared() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.giving = max(n.giving-1, 0)
 }

@@ -74,7 +74,9 @@ func (s *Set) serveLine(n *node) {
 		if !n.spare() {
 			return
 		}
-		pools[at].budget.evict()
+		if !pools[at].budget.evict() {
+			n.spared() // it is in use: when it is given back, it makes room
+		}
 		pools = slices.Delete(pools, at, at+1) // one of each in a round; whoever leaves begins the next
 	}
 }
