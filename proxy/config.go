@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -52,7 +53,10 @@ type Config struct {
 	MonitorUser        string        // walgate_monitor
 	MonitorPassword    string        // its password
 	MonitorDatabase    string        // where the function walgate.verifier(text) lives
-	VerifierRefresh    time.Duration // cached verifiers older than this are asked for again at the next login
+	Sources            []Source      // in the order in which they are asked; at least one
+	Query              AuthQuery     // needed for SourceQuery
+	Access             Access        // until the first SetAccess
+	VerifierRefresh    time.Duration // a login is decided by what the sources said at most so long ago
 	MaxVerifiers       int           // cached roles
 	MaxConcurrentLog   int           // logins at work at the same time
 	MockSecret         []byte        // see auth.Config; random when empty
@@ -163,6 +167,12 @@ func (c Config) validate() error {
 	}
 	if c.Admin.StatsPeriod <= 0 {
 		return errors.New("proxy: Admin.StatsPeriod must be positive")
+	}
+	if c.Access.Policy.Rules == nil || len(c.Sources) == 0 {
+		return errors.New("proxy: access rules or sources of passwords are not set")
+	}
+	if slices.Contains(c.Sources, SourceQuery) && (c.Query.SQL == "" || c.Query.User == "" || c.Query.Database == "") {
+		return errors.New("proxy: the query for passwords, its role or its database is not set")
 	}
 	if c.MonitorUser == "" || c.MonitorDatabase == "" {
 		return errors.New("proxy: the role and database for looking up verifiers are not set")

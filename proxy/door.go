@@ -33,16 +33,17 @@ type door struct {
 	rules    rules
 	catalogs *catalog.Set
 	internal bool // walgate_* may log in
-	max      int  // cached logins, and cached keys
+	max      int  // cached logins, and cached proofs
 	view     *replication.Feed[replication.View]
 	board    *replication.Feed[replication.StatusBoard]
 	dialer   pool.Dialer // of replication connections
+	users    auth.FileLookup
 
 	console *console
 	logins  tally // by database
 
 	mu         sync.Mutex
-	keys       map[string]auth.Keys
+	proofs     map[string]auth.Secret
 	parameters map[place][]session.Parameter
 }
 
@@ -206,19 +207,28 @@ func (d *door) refused(key pool.Key, err error) {
 }
 
 // Proved implements login.Host.
-func (d *door) Proved(user string, keys auth.Keys) {
+func (d *door) Proved(user string, proof auth.Proof) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	makeRoom(d.keys, d.max)
-	d.keys[user] = keys
+	old, ok := d.proofs[user]
+	if !ok {
+		makeRoom(d.proofs, d.max)
+	}
+	d.proofs[user] = old.With(proof)
 }
 
-// secret is what proves the user to a server.
+// secret is what proves the user to a server: what stands in the user file, and what clients have proved.
 func (d *door) secret(user string) auth.Secret {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	keys, ok := d.keys[user]
-	return auth.Secret{Keys: keys, HasKeys: ok}
+	secret := d.proofs[user]
+	if stored, ok := d.users.Load().Secret(user); ok {
+		secret.Password = stored.Password
+		if stored.MD5 != "" {
+			secret.MD5 = stored.MD5
+		}
+	}
+	return secret
 }
 
 // makeRoom removes some entry of a map that has reached its limit.

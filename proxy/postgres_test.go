@@ -210,3 +210,18 @@ func (s *setup) pgbench(t *testing.T, args ...string) string {
 	}
 	return string(out)
 }
+
+// useMD5 lets roles log in to PostgreSQL with md5 hashes.
+func (p *postgres) useMD5(t *testing.T, roles ...string) {
+	t.Helper()
+	path := filepath.Join(p.data(), "pg_hba.conf")
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content = append([]byte("host all "+strings.Join(roles, ",")+" 127.0.0.1/32 md5\n"), content...)
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.exec(t, "select pg_reload_conf()")
+}

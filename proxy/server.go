@@ -15,7 +15,6 @@ import (
 
 	"github.com/walgate/walgate/proxy/auth"
 	"github.com/walgate/walgate/proxy/catalog"
-	"github.com/walgate/walgate/proxy/login"
 	"github.com/walgate/walgate/proxy/netdriver"
 	"github.com/walgate/walgate/proxy/pool"
 	"github.com/walgate/walgate/proxy/secure"
@@ -35,6 +34,7 @@ type Server struct {
 	broker     *broker
 	door       *door
 	sessions   *registry
+	lookups    []*auth.ClusterLookup
 	pools      *pool.Set
 	catalogs   *catalog.Set
 	drivers    []driver // all there are
@@ -87,7 +87,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.broker.board.Store(&replication.StatusBoard{})
 	s.door = &door{
 		broker: s.broker, sessions: s.sessions, rules: newRules(cfg), internal: cfg.AllowInternal, max: cfg.MaxVerifiers,
-		keys: map[string]auth.Keys{}, parameters: map[place][]session.Parameter{}, view: deps.View, board: deps.Board,
+		proofs: map[string]auth.Secret{}, parameters: map[place][]session.Parameter{}, view: deps.View, board: deps.Board,
 	}
 	s.metrics = newMetrics(s)
 	if err := s.build(); err != nil {
@@ -107,19 +107,10 @@ func (s *Server) build() (err error) {
 	if s.upstream, err = secure.NewServerLeg(s.cfg.ServerTLS); err != nil {
 		return fmt.Errorf("TLS for servers: %w", err)
 	}
-	directory, err := auth.NewDirectory(auth.Config{
-		Refresh: s.cfg.VerifierRefresh, LookupTimeout: s.cfg.ConnectTimeout, MaxEntries: s.cfg.MaxVerifiers,
-		MaxConcurrent: s.cfg.MaxConcurrentLog, MockSecret: s.cfg.MockSecret, Iterations: s.cfg.SCRAMIterations,
-	}, &auth.ClusterLookup{
-		View: s.deps.View, User: s.cfg.MonitorUser, Password: s.cfg.MonitorPassword, Database: s.cfg.MonitorDatabase,
-	}, boottime.Now)
-	if err != nil {
-		return err
-	}
 	if s.door.console, err = newConsole(s); err != nil {
 		return err
 	}
-	if s.door.checker, err = login.NewChecker(s.door, directory); err != nil {
+	if err := s.buildDoor(); err != nil {
 		return err
 	}
 	if err := s.buildCatalogs(); err != nil {

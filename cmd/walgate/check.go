@@ -25,6 +25,9 @@ func newCheck() *cobra.Command {
 			if err := config.Validate(kind); err != nil {
 				return err
 			}
+			if _, err := app.ReadAccess(config.Proxy.Auth); err != nil {
+				return err
+			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s: valid for walgate %s\n", args[0], kind)
 			return nil
 		},

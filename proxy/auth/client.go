@@ -12,6 +12,10 @@ import (
 // ErrServerProof says that the server did not prove that it knows the role's verifier.
 var ErrServerProof = errors.New("server could not prove that it knows the password")
 
+// ErrStaleKeys says that the server has another verifier of the role than those that clients have proved to know: its
+// password was changed, and nobody has logged in with the new one yet.
+var ErrStaleKeys = errors.New("the role's password has changed since its last login through this proxy")
+
 // Client is walgate's side of a SCRAM-SHA-256 conversation with a server. It is used once, by one goroutine.
 type Client struct {
 	secret      Secret
@@ -58,8 +62,12 @@ func (c *Client) Final(serverFirst []byte) ([]byte, error) {
 	if err != nil || iterations < 1 || iterations > maxIterations {
 		return nil, fmt.Errorf("iterations: %w", ErrMalformed)
 	}
-	keys := c.secret.Keys
-	if !c.secret.HasKeys {
+	keys, ok := c.secret.keysFor(salt, iterations)
+	switch {
+	case ok:
+	case c.secret.Password == "":
+		return nil, ErrStaleKeys
+	default:
 		if keys, err = deriveKeys(c.secret.Password, salt, iterations); err != nil {
 			return nil, err
 		}

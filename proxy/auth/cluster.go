@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -13,17 +14,36 @@ import (
 	"github.com/walgate/walgate/replication"
 )
 
-// ClusterLookup asks walgate.verifier(text) as walgate_monitor, the primary first and then every other member. Each
-// question uses a connection of its own: logins of one role are cached and shared, so they are rare.
+// ClusterQuery is the question to the cluster's own roles. The function hides walgate's roles, roles that may not log
+// in, and passwords whose VALID UNTIL has passed.
+const ClusterQuery = "select walgate.verifier($1::text)"
+
+// maxIdle bounds the connections that a ClusterLookup keeps open.
+const maxIdle = 2
+
+// ClusterLookup asks PostgreSQL with one query, the primary first and then every other member. It keeps a few
+// connections open between questions. It is safe for concurrent use.
 type ClusterLookup struct {
 	View     *replication.Feed[replication.View]
-	User     string // walgate_monitor
+	User     string // who asks
 	Password string
-	Database string // where the schema walgate lives
+	Database string // where to ask
+	// Query has the role's name as $1. The last column of its first row is a SCRAM verifier or md5 hash; no row or null
+	// means that there is no such role.
+	Query string
+
+	mu     sync.Mutex
+	idle   []idleConn
+	closed bool
 }
 
-// Verifier implements Lookup.
-func (l *ClusterLookup) Verifier(ctx context.Context, user string) (string, error) {
+type idleConn struct {
+	address string
+	conn    *pgconn.PgConn
+}
+
+// Credential implements Lookup.
+func (l *ClusterLookup) Credential(ctx context.Context, user string) (Credential, error) {
 	view := l.View.Load()
 	members := make([]replication.Member, 0, len(view.Members))
 	if primary, ok := view.Member(view.Primary); ok {
@@ -39,35 +59,96 @@ func (l *ClusterLookup) Verifier(ctx context.Context, user string) (string, erro
 		// A silent node may use its share of the time only, or it would spoil the question to the others.
 		text, askErr := l.askWithin(ctx, m, user, len(members)-i)
 		if askErr == nil {
-			return text, nil
+			return ParseCredential(text), nil
 		}
 		err = askErr
 	}
-	return "", err
+	return Credential{}, err
 }
 
 func (l *ClusterLookup) askWithin(ctx context.Context, m replication.Member, user string, shares int) (string, error) {
 	ctx, cancel := share(ctx, shares)
 	defer cancel()
-	config, err := pgconn.ParseConfig("sslmode=disable application_name=walgate_login")
+	address := net.JoinHostPort(m.Host, strconv.Itoa(m.Port))
+	for {
+		conn, reused := l.take(address)
+		if conn == nil {
+			var err error
+			if conn, err = l.connect(ctx, m); err != nil {
+				return "", fmt.Errorf("connect to %s: %w", address, err)
+			}
+		}
+		result := conn.ExecParams(ctx, l.Query, [][]byte{[]byte(user)}, nil, nil, nil).Read()
+		broken := conn.IsClosed()
+		l.put(address, conn)
+		switch {
+		case result.Err != nil && broken && reused && ctx.Err() == nil:
+			continue // it had died while nobody used it
+		case result.Err != nil:
+			return "", fmt.Errorf("ask %s: %w", m.Name, result.Err)
+		case len(result.Rows) == 0 || len(result.Rows[0]) == 0:
+			return "", nil
+		}
+		return string(result.Rows[0][len(result.Rows[0])-1]), nil
+	}
+}
+
+func (l *ClusterLookup) connect(ctx context.Context, m replication.Member) (*pgconn.PgConn, error) {
+	config, err := pgconn.ParseConfig("sslmode=disable")
 	if err != nil {
-		return "", fmt.Errorf("build config: %w", err)
+		return nil, fmt.Errorf("build config: %w", err)
 	}
 	config.Host, config.Port = m.Host, uint16(m.Port)
 	config.User, config.Password, config.Database = l.User, l.Password, l.Database
-	conn, err := pgconn.ConnectConfig(ctx, config)
-	if err != nil {
-		return "", fmt.Errorf("connect to %s: %w", net.JoinHostPort(m.Host, strconv.Itoa(m.Port)), err)
+	// Nothing of the client's startup packet comes here, and no schema that others can write to is searched.
+	config.RuntimeParams = map[string]string{
+		"application_name": "walgate_login", "search_path": "pg_catalog",
 	}
-	defer func() { _ = conn.Close(ctx) }() // nothing is lost with it
-	result := conn.ExecParams(ctx, "select walgate.verifier($1::text)", [][]byte{[]byte(user)}, nil, nil, nil).Read()
-	if result.Err != nil {
-		return "", fmt.Errorf("ask %s: %w", m.Name, result.Err)
+	return pgconn.ConnectConfig(ctx, config)
+}
+
+// take takes an idle connection to the address; nil: there is none.
+func (l *ClusterLookup) take(address string) (conn *pgconn.PgConn, reused bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := len(l.idle) - 1; i >= 0; i-- {
+		if found := l.idle[i]; found.address == address {
+			l.idle = append(l.idle[:i], l.idle[i+1:]...)
+			return found.conn, true
+		}
 	}
-	if len(result.Rows) == 0 || len(result.Rows[0]) == 0 {
-		return "", nil
+	return nil, false
+}
+
+// put keeps a connection for the next question; what there is no room for, the oldest, is closed.
+func (l *ClusterLookup) put(address string, conn *pgconn.PgConn) {
+	if conn.IsClosed() {
+		return
 	}
-	return string(result.Rows[0][0]), nil
+	l.mu.Lock()
+	var old []idleConn
+	if l.idle = append(l.idle, idleConn{address, conn}); l.closed {
+		old, l.idle = l.idle, nil
+	} else if len(l.idle) > maxIdle {
+		old, l.idle = []idleConn{l.idle[0]}, append([]idleConn(nil), l.idle[1:]...)
+	}
+	l.mu.Unlock()
+	closeAll(old)
+}
+
+// Close closes the idle connections, and the others when they are given back.
+func (l *ClusterLookup) Close() {
+	l.mu.Lock()
+	old := l.idle
+	l.idle, l.closed = nil, true
+	l.mu.Unlock()
+	closeAll(old)
+}
+
+func closeAll(list []idleConn) {
+	for _, i := range list {
+		_ = i.conn.Conn().Close() // PostgreSQL notices; nothing is lost with it
+	}
 }
 
 // share returns a context that may use one of n shares of the time that ctx has left.

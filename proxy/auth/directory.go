@@ -13,10 +13,10 @@ import (
 	"github.com/walgate/walgate/replication"
 )
 
-// Lookup asks the cluster for a role's verifier (pg_authid.rolpassword); an empty text means that there is no such role
-// or that it may not log in with a password. An error means that nobody could be asked.
+// Lookup is one source of credentials. The zero Credential means that there is no such role here or that it may not log
+// in with a password. An error means that the source could not be asked.
 type Lookup interface {
-	Verifier(ctx context.Context, user string) (string, error)
+	Credential(ctx context.Context, user string) (Credential, error)
 }
 
 // Clock reads the instant that cache ages are counted on.
@@ -24,8 +24,9 @@ type Clock func() replication.Instant
 
 // Config bounds the Directory. All fields must be set.
 type Config struct {
-	Refresh       time.Duration // a cached verifier older than this is asked for again before it is used
-	LookupTimeout time.Duration // one question to the cluster
+	Refresh       time.Duration // a cached credential older than this is asked for again before it is used
+	Patience      time.Duration // how long a login waits for that when it has an old one to go on with
+	LookupTimeout time.Duration // one question to the sources
 	MaxEntries    int           // cached roles, unknown ones included
 	MaxConcurrent int           // questions at work at the same time
 	MockSecret    []byte        // at least 16 random bytes: makes the salts of unknown roles, equal on all proxies if shared
@@ -35,119 +36,131 @@ type Config struct {
 // ErrUnavailable says that a role's verifier is not cached and no server could be asked: SQLSTATE 57P03.
 var ErrUnavailable = errors.New("no server can be asked for the role's verifier")
 
-// Directory knows the verifiers of the cluster's roles. It asks when what it knows is old and answers from its cache
-// when nobody can be asked. It is safe for concurrent use.
+const (
+	// outage is how many times Config.Patience an old credential is used without asking, once asking was in vain.
+	outage = 10
+	// leastAge is how old a cached credential must be before a refused password makes it be asked for again.
+	leastAge = 500 * time.Millisecond
+)
+
+// Directory knows the credentials of roles. It asks its sources, the first that knows the role counts, whenever what it
+// knows is older than Config.Refresh, and answers from its cache when nobody can be asked. It is safe for concurrent
+// use.
 type Directory struct {
-	cfg    Config
-	lookup Lookup
-	clock  Clock
-	flight singleflight.Group
-	slots  *semaphore.Weighted
+	cfg     Config
+	sources []Lookup
+	clock   Clock
+	flight  singleflight.Group
+	slots   *semaphore.Weighted
 
 	mu      sync.Mutex
 	entries map[string]entry
 }
 
 type entry struct {
-	verifier Verifier
-	known    bool
-	at       replication.Instant
+	Account
+	expired bool                // a password was refused: ask again
+	notNow  replication.Instant // until then nobody asks again, as it was in vain
 }
 
 // NewDirectory returns an empty Directory.
-func NewDirectory(cfg Config, lookup Lookup, clock Clock) (*Directory, error) {
+func NewDirectory(cfg Config, sources []Lookup, clock Clock) (*Directory, error) {
 	switch {
-	case cfg.Refresh <= 0 || cfg.LookupTimeout <= 0:
-		return nil, errors.New("auth: refresh and lookup timeout must be positive")
+	case cfg.Refresh <= 0 || cfg.Patience <= 0 || cfg.LookupTimeout <= 0:
+		return nil, errors.New("auth: refresh, patience and lookup timeout must be positive")
 	case cfg.MaxEntries <= 0 || cfg.MaxConcurrent <= 0:
 		return nil, errors.New("auth: max entries and max concurrent must be positive")
 	case len(cfg.MockSecret) < 16:
 		return nil, errors.New("auth: mock secret is shorter than 16 bytes")
-	case cfg.Iterations <= 0 || lookup == nil || clock == nil:
-		return nil, errors.New("auth: iterations, lookup and clock must be set")
+	case cfg.Iterations <= 0 || len(sources) == 0 || clock == nil:
+		return nil, errors.New("auth: iterations, sources and clock must be set")
 	}
 	return &Directory{
-		cfg: cfg, lookup: lookup, clock: clock, entries: map[string]entry{},
+		cfg: cfg, sources: sources, clock: clock, entries: map[string]entry{},
 		slots: semaphore.NewWeighted(int64(cfg.MaxConcurrent)),
 	}, nil
 }
 
-// Ready is Begin for a role whose verifier is cached and fresh; ok is false when it must be asked for.
-func (d *Directory) Ready(user string) (exchange *Exchange, ok bool) {
-	e, _, fresh := d.cached(user)
-	if !fresh {
-		return nil, false
-	}
-	return d.exchange(user, e), true
+// Ready is Find for a role whose credential is cached and fresh; ok is false when it must be asked for.
+func (d *Directory) Ready(user string) (account Account, ok bool) {
+	e, _, fresh := d.cached(user, d.clock())
+	return e.Account, fresh
 }
 
-// Begin starts the exchange of a login. Unknown roles, and roles without a SCRAM verifier, get one that runs alike and
-// denies. The error is ErrUnavailable or the context's cause.
-func (d *Directory) Begin(ctx context.Context, user string) (*Exchange, error) {
-	e, err := d.find(ctx, user)
-	if err != nil {
-		return nil, err
+// Find returns the account of a login that arrives now: as the sources know it, or as they knew it at most
+// Config.Refresh ago; when none of them answers, as they knew it last. The error is ErrUnavailable or the context's
+// cause.
+func (d *Directory) Find(ctx context.Context, user string) (Account, error) {
+	arrival := d.clock()
+	for {
+		e, cached, fresh := d.cached(user, arrival)
+		if fresh {
+			return e.Account, nil
+		}
+		// Logins share a question. One that was asked too long before this login arrived is no answer to it.
+		answer := d.flight.DoChan(user, func() (any, error) { return d.ask(context.WithoutCancel(ctx), user) })
+		found, err := d.await(ctx, answer, cached)
+		switch {
+		case err == nil && arrival.Sub(found.at) > d.cfg.Refresh:
+			continue
+		case err == nil:
+			return found.Account, nil
+		case cached:
+			d.later(user)
+			return e.Account, nil
+		default:
+			return Account{}, err
+		}
 	}
-	return d.exchange(user, e), nil
 }
 
-func (d *Directory) exchange(user string, e entry) *Exchange {
-	if !e.known {
-		return newExchange(d.mock(user), false)
+// await waits for the answer: with an old credential at hand not for long.
+func (d *Directory) await(ctx context.Context, answer <-chan singleflight.Result, cached bool) (entry, error) {
+	if cached {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d.cfg.Patience)
+		defer cancel()
 	}
-	return newExchange(e.verifier, true)
+	select {
+	case result := <-answer:
+		if result.Err != nil {
+			return entry{}, fmt.Errorf("%w: %w", ErrUnavailable, result.Err)
+		}
+		return result.Val.(entry), nil
+	case <-ctx.Done():
+		return entry{}, fmt.Errorf("look up credential: %w", context.Cause(ctx))
+	}
 }
 
-// Final runs the exchange's last step: a few hashes, no key derivation. A denied proof makes the next login ask the
-// cluster again, as the password may have changed.
-func (d *Directory) Final(user string, exchange *Exchange, message []byte) ([]byte, Keys, error) {
-	final, keys, err := exchange.Final(message)
-	if errors.Is(err, ErrDenied) {
-		d.Expire(user)
-	}
-	return final, keys, err
-}
-
-// Expire makes the next login of the role ask the cluster first; the cached verifier stays for when nobody answers.
-func (d *Directory) Expire(user string) {
+// later lets logins of the role go on with the old credential for a while.
+func (d *Directory) later(user string) {
+	until := d.clock().Add(outage * d.cfg.Patience)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if e, ok := d.entries[user]; ok {
-		e.at = 0
+		e.notNow = until
 		d.entries[user] = e
 	}
 }
 
-// find returns the role's entry: fresh from the cache, else asked for, else old from the cache.
-func (d *Directory) find(ctx context.Context, user string) (entry, error) {
-	e, cached, fresh := d.cached(user)
-	if fresh {
-		return e, nil
-	}
-	answer := d.flight.DoChan(user, func() (any, error) { return d.ask(context.WithoutCancel(ctx), user) })
-	select {
-	case result := <-answer:
-		if result.Err == nil {
-			return result.Val.(entry), nil
-		}
-		if cached {
-			return e, nil
-		}
-		return entry{}, fmt.Errorf("%w: %w", ErrUnavailable, result.Err)
-	case <-ctx.Done():
-		if cached {
-			return e, nil
-		}
-		return entry{}, fmt.Errorf("look up verifier: %w", context.Cause(ctx))
+// Expire makes the next login of the role ask first, since its password may have changed; not more often than every
+// leastAge, so that guessing costs the sources little. The cached credential stays for when nobody answers.
+func (d *Directory) Expire(user string) {
+	now := d.clock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if e, ok := d.entries[user]; ok && now.Sub(e.at) > leastAge {
+		e.expired = true
+		d.entries[user] = e
 	}
 }
 
-// cached returns what is known of the role, and whether it need not be asked for again.
-func (d *Directory) cached(user string) (e entry, known, fresh bool) {
+// cached returns what is known of the role, and whether it need not be asked for again by a login that arrived then.
+func (d *Directory) cached(user string, arrival replication.Instant) (e entry, known, fresh bool) {
 	d.mu.Lock()
 	e, known = d.entries[user]
 	d.mu.Unlock()
-	return e, known, known && e.at != 0 && d.clock().Sub(e.at) < d.cfg.Refresh
+	return e, known, known && (!e.expired && arrival.Sub(e.at) <= d.cfg.Refresh || arrival < e.notNow)
 }
 
 // ask looks the role up and caches the answer. Its own timeout ends it, as several logins may share it.
@@ -158,19 +171,53 @@ func (d *Directory) ask(ctx context.Context, user string) (entry, error) {
 		return entry{}, fmt.Errorf("wait for a login slot: %w", err)
 	}
 	defer d.slots.Release(1)
-	text, err := d.lookup.Verifier(ctx, user)
-	if err != nil {
-		return entry{}, fmt.Errorf("look up verifier: %w", err)
-	}
-	e := entry{at: d.clock()}
-	if verifier, err := ParseVerifier(text); err == nil {
-		e.verifier, e.known = verifier, true
+	asked := d.clock() // before the question: what is changed later is not in the answer
+	var credential Credential
+	for _, source := range d.sources {
+		var err error
+		if credential, err = source.Credential(ctx, user); err != nil {
+			return entry{}, fmt.Errorf("look up credential: %w", err)
+		}
+		if credential.Kind != NoCredential {
+			break
+		}
 	}
 	d.mu.Lock()
+	old := d.entries[user]
+	d.mu.Unlock()
+	account, err := d.account(user, credential, &old.Account)
+	if err != nil {
+		return entry{}, err
+	}
+	account.at = asked
+	e := entry{Account: account}
+	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.evict()
+	if _, replaces := d.entries[user]; !replaces {
+		d.evict()
+	}
 	d.entries[user] = e
 	return e, nil
+}
+
+// account makes the account of a credential. What costs a key derivation is taken from the old one if that has the same.
+func (d *Directory) account(user string, c Credential, old *Account) (Account, error) {
+	if old.known && old.Kind == c.Kind && old.text == c.Text {
+		return *old, nil
+	}
+	a := Account{User: user, Kind: c.Kind, text: c.Text, known: c.Kind != NoCredential}
+	switch c.Kind {
+	case SCRAMCredential:
+		a.verifier = c.Verifier
+	case PlainCredential:
+		var err error
+		if a.verifier, err = NewVerifier(c.Text, d.mock(user).Salt, d.cfg.Iterations); err != nil {
+			return Account{}, err
+		}
+	default:
+		a.verifier = d.mock(user)
+	}
+	return a, nil
 }
 
 // evict makes room for one entry: unknown roles go first, so that guessing names can't push out real ones.

@@ -18,29 +18,29 @@ type fakeLookup struct {
 	delay time.Duration
 }
 
-func (l *fakeLookup) Verifier(ctx context.Context, user string) (string, error) {
+func (l *fakeLookup) Credential(ctx context.Context, user string) (Credential, error) {
 	l.asked.Add(1)
 	select {
 	case <-time.After(l.delay):
 	case <-ctx.Done():
-		return "", ctx.Err()
+		return Credential{}, ctx.Err()
 	}
 	if err := l.err.Load(); err != nil {
-		return "", *err
+		return Credential{}, *err
 	}
 	if text := l.text.Load(); text != nil && user != "nobody" {
-		return *text, nil
+		return ParseCredential(*text), nil
 	}
-	return "", nil
+	return Credential{}, nil
 }
 
 func testDirectory(t *testing.T, lookup Lookup) *Directory {
 	t.Helper()
 	start := time.Now()
 	d, err := NewDirectory(Config{
-		Refresh: time.Minute, LookupTimeout: time.Second, MaxEntries: 3, MaxConcurrent: 2,
+		Refresh: time.Minute, Patience: 100 * time.Millisecond, LookupTimeout: time.Second, MaxEntries: 3, MaxConcurrent: 2,
 		MockSecret: make([]byte, 16), Iterations: 4096,
-	}, lookup, func() replication.Instant { return replication.Instant(1 + time.Since(start)) })
+	}, []Lookup{lookup}, func() replication.Instant { return replication.Instant(1 + time.Since(start)) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,9 +56,9 @@ func TestDirectory(t *testing.T) {
 		ctx := t.Context()
 		known := func(user string, want bool) {
 			t.Helper()
-			e, err := d.Begin(ctx, user)
+			e, err := d.Find(ctx, user)
 			if err != nil || e.known != want {
-				t.Fatalf("Begin(%s) = %+v, %v; want known %v", user, e, err, want)
+				t.Fatalf("Find(%s) = %+v, %v; want known %v", user, e, err, want)
 			}
 		}
 		asked := func(want int32) {
@@ -78,41 +78,38 @@ func TestDirectory(t *testing.T) {
 		lookup.err.Store(&down)
 		known("user", true) // old, but nobody can be asked
 		asked(3)
-		if _, err := d.Begin(ctx, "other"); !errors.Is(err, ErrUnavailable) {
-			t.Fatalf("Begin without cache or server: %v, want ErrUnavailable", err)
+		if _, err := d.Find(ctx, "other"); !errors.Is(err, ErrUnavailable) {
+			t.Fatalf("Find without cache or server: %v, want ErrUnavailable", err)
 		}
 		lookup.err.Store(nil)
 		lookup.delay = time.Hour // a silent cluster
 		known("user", true)
-		if _, err := d.Begin(ctx, "other"); !errors.Is(err, ErrUnavailable) {
-			t.Fatalf("Begin with a silent server: %v, want ErrUnavailable", err)
+		if _, err := d.Find(ctx, "other"); !errors.Is(err, ErrUnavailable) {
+			t.Fatalf("Find with a silent server: %v, want ErrUnavailable", err)
 		}
 	})
 }
 
-// A denied proof makes the next login ask again; concurrent questions are one.
+// A refused password makes the next login ask again, but not at once; concurrent questions are one.
 func TestDirectoryDenied(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		text := rfcVerifier(t).String()
 		lookup := &fakeLookup{delay: time.Millisecond}
 		lookup.text.Store(&text)
 		d := testDirectory(t, lookup)
-		e, err := d.Begin(t.Context(), "user")
-		if err != nil {
+		if _, err := d.Find(t.Context(), "user"); err != nil {
 			t.Fatal(err)
 		}
-		e.nonce = rfcServerNonce
-		if _, err := e.First([]byte("n,,n=user,r=" + rfcClientNonce)); err != nil {
-			t.Fatal(err)
+		d.Expire("user") // too soon: what was said just now holds
+		if _, ok := d.Ready("user"); !ok {
+			t.Fatal("a credential of this moment is not believed")
 		}
-		e.known = false
-		if _, _, err := d.Final("user", e, []byte(rfcClientFinal)); !errors.Is(err, ErrDenied) {
-			t.Fatalf("Final: %v, want ErrDenied", err)
-		}
+		time.Sleep(time.Second)
+		d.Expire("user")
 		done := make(chan error, 10)
 		for range 10 {
 			go func() {
-				_, err := d.Begin(t.Context(), "user")
+				_, err := d.Find(t.Context(), "user")
 				done <- err
 			}()
 		}
@@ -135,19 +132,19 @@ func TestDirectoryEvicts(t *testing.T) {
 		lookup.text.Store(&text)
 		d := testDirectory(t, lookup)
 		for _, user := range []string{"a", "b"} {
-			if _, err := d.Begin(t.Context(), user); err != nil {
+			if _, err := d.Find(t.Context(), user); err != nil {
 				t.Fatal(err)
 			}
 		}
 		lookup.text.Store(nil)
 		for _, user := range []string{"guess1", "guess2", "guess3"} {
-			e, err := d.Begin(t.Context(), user)
+			e, err := d.Find(t.Context(), user)
 			if err != nil || e.known {
 				t.Fatal(e, err)
 			}
 		}
 		for _, user := range []string{"a", "b"} {
-			if e, err := d.Begin(t.Context(), user); err != nil || !e.known {
+			if e, err := d.Find(t.Context(), user); err != nil || !e.known {
 				t.Errorf("%s was pushed out (%v)", user, err)
 			}
 		}
@@ -157,5 +154,60 @@ func TestDirectoryEvicts(t *testing.T) {
 		if x, y := d.mock("guess1"), d.mock("guess2"); string(x.Salt) == string(y.Salt) {
 			t.Error("unknown roles share a salt")
 		}
+	})
+}
+
+// An answer that was asked for before a login arrived is none for it, since the password may have changed in between.
+func TestDirectoryAsksAfterArrival(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		text, other := rfcVerifier(t).String(), MD5Hash("user", "new")
+		lookup := &fakeLookup{delay: 10 * time.Millisecond}
+		lookup.text.Store(&text)
+		d := testDirectory(t, lookup)
+		d.cfg.Refresh = time.Millisecond
+		first := make(chan Account, 1)
+		go func() {
+			a, _ := d.Find(t.Context(), "user")
+			first <- a
+		}()
+		time.Sleep(5 * time.Millisecond)
+		second := make(chan Account, 1)
+		go func() {
+			a, _ := d.Find(t.Context(), "user")
+			second <- a
+		}()
+		time.Sleep(6 * time.Millisecond) // the first question is answered
+		if a := <-first; a.Kind != SCRAMCredential {
+			t.Fatalf("first login: %+v", a)
+		}
+		lookup.text.Store(&other)
+		if a := <-second; a.Kind != MD5Credential {
+			t.Errorf("the second login was given an answer from before it arrived: %+v", a)
+		}
+	})
+}
+
+// While nobody answers, only the first login waits; the others go on with what is known.
+func TestDirectoryOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		text := rfcVerifier(t).String()
+		lookup := &fakeLookup{}
+		lookup.text.Store(&text)
+		d := testDirectory(t, lookup)
+		if _, err := d.Find(t.Context(), "user"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		lookup.delay = time.Hour
+		start := time.Now()
+		for range 5 {
+			if a, err := d.Find(t.Context(), "user"); err != nil || !a.known {
+				t.Fatalf("Find: %+v, %v", a, err)
+			}
+		}
+		if took := time.Since(start); took != d.cfg.Patience {
+			t.Errorf("five logins waited %v, want the patience of one: %v", took, d.cfg.Patience)
+		}
+		time.Sleep(time.Minute) // the question is given up
 	})
 }

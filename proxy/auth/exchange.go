@@ -11,8 +11,20 @@ import (
 	"strconv"
 )
 
-// Mechanism is the only SASL mechanism offered and accepted.
-const Mechanism = "SCRAM-SHA-256"
+// The SASL mechanisms. MechanismPlus binds the proof to the TLS channel, so that nobody in between can pass it on.
+const (
+	Mechanism     = "SCRAM-SHA-256"
+	MechanismPlus = "SCRAM-SHA-256-PLUS"
+)
+
+// The bodies of AuthenticationSASL after its code: what is offered without and with TLS.
+const (
+	Offer     = Mechanism + "\x00\x00"
+	OfferPlus = MechanismPlus + "\x00" + Mechanism + "\x00\x00"
+)
+
+// bindingHeader begins a first message that is bound with the data of RFC 5929, section 4: PostgreSQL's only type.
+const bindingHeader = "p=tls-server-end-point,,"
 
 // maxSCRAMMessage bounds one SCRAM message from either side, in bytes.
 const maxSCRAMMessage = 4096
@@ -23,12 +35,15 @@ var (
 	ErrMalformed = errors.New("malformed SCRAM message")
 	// ErrDenied says that the proof is wrong or the role is unknown: SQLSTATE 28P01, the same for both.
 	ErrDenied = errors.New("password authentication failed")
+	// ErrDowngrade says that the client believes that channel binding was not offered, although it was: SQLSTATE 28000.
+	ErrDowngrade = errors.New("SCRAM channel binding negotiation error")
 )
 
 // Exchange is the server's side of one SCRAM-SHA-256 conversation. It is used once, by one goroutine.
 type Exchange struct {
 	verifier Verifier
 	known    bool
+	binding  []byte // of the TLS channel; empty: channel binding was not offered
 	nonce    string // the server's part
 	// kept from the client's first message, as the proof covers them
 	gs2Header   []byte
@@ -38,8 +53,8 @@ type Exchange struct {
 }
 
 // newExchange starts a conversation; with known false it runs to its end and denies.
-func newExchange(verifier Verifier, known bool) *Exchange {
-	return &Exchange{verifier: verifier, known: known, nonce: newNonce()}
+func newExchange(verifier Verifier, known bool, binding []byte) *Exchange {
+	return &Exchange{verifier: verifier, known: known, binding: binding, nonce: newNonce()}
 }
 
 func newNonce() string {
@@ -48,17 +63,17 @@ func newNonce() string {
 	return base64.StdEncoding.EncodeToString(raw[:])
 }
 
-// First takes client-first-message and returns server-first-message.
-func (e *Exchange) First(message []byte) ([]byte, error) {
+// First takes client-first-message, sent for the mechanism, and returns server-first-message.
+func (e *Exchange) First(mechanism string, message []byte) ([]byte, error) {
 	if len(message) > maxSCRAMMessage || bytes.IndexByte(message, 0) >= 0 || e.serverFirst != nil {
 		return nil, ErrMalformed
 	}
-	// gs2-header: no channel binding is offered, so "p=" is a protocol error; an authzid is refused as PostgreSQL does.
-	if !bytes.HasPrefix(message, []byte("n,,")) && !bytes.HasPrefix(message, []byte("y,,")) {
-		return nil, fmt.Errorf("gs2 header: %w", ErrMalformed)
+	header, err := e.header(mechanism, message)
+	if err != nil {
+		return nil, err
 	}
-	e.gs2Header = bytes.Clone(message[:3])
-	e.clientBare = bytes.Clone(message[3:])
+	e.gs2Header = bytes.Clone(message[:header])
+	e.clientBare = bytes.Clone(message[header:])
 	// n= is ignored: the role is that of the startup packet, as with PostgreSQL.
 	_, rest, err := attribute(e.clientBare, 'n')
 	if err != nil {
@@ -83,6 +98,34 @@ func (e *Exchange) First(message []byte) ([]byte, error) {
 	return e.serverFirst, nil
 }
 
+// header checks the gs2-header and returns its length. An authzid is refused as PostgreSQL does.
+func (e *Exchange) header(mechanism string, message []byte) (int, error) {
+	offered := len(e.binding) > 0
+	switch {
+	case mechanism == MechanismPlus && offered:
+		if !bytes.HasPrefix(message, []byte(bindingHeader)) {
+			return 0, fmt.Errorf("channel binding type: %w", ErrMalformed)
+		}
+		return len(bindingHeader), nil
+	case mechanism != Mechanism:
+		return 0, fmt.Errorf("SASL mechanism: %w", ErrMalformed)
+	case bytes.HasPrefix(message, []byte("y,,")) && offered:
+		return 0, ErrDowngrade
+	case bytes.HasPrefix(message, []byte("n,,")), bytes.HasPrefix(message, []byte("y,,")):
+		return 3, nil
+	}
+	return 0, fmt.Errorf("gs2 header: %w", ErrMalformed)
+}
+
+// channel is what c= of the final message must say: the header, and with channel binding the channel's data.
+func (e *Exchange) channel() string {
+	input := e.gs2Header
+	if input[0] == 'p' {
+		input = append(bytes.Clone(input), e.binding...)
+	}
+	return base64.StdEncoding.EncodeToString(input)
+}
+
 // Final takes client-final-message and returns server-final-message and the keys that the proof revealed.
 func (e *Exchange) Final(message []byte) ([]byte, Keys, error) {
 	if len(message) > maxSCRAMMessage || bytes.IndexByte(message, 0) >= 0 || e.serverFirst == nil {
@@ -97,7 +140,7 @@ func (e *Exchange) Final(message []byte) ([]byte, Keys, error) {
 	if err != nil {
 		return nil, Keys{}, err
 	}
-	if string(binding) != base64.StdEncoding.EncodeToString(e.gs2Header) {
+	if string(binding) != e.channel() {
 		return nil, Keys{}, fmt.Errorf("channel binding: %w", ErrMalformed)
 	}
 	nonce, rest, err := attribute(rest, 'r')
@@ -162,14 +205,14 @@ func printable(text []byte) bool {
 
 // InitialResponse reads the body of a SASLInitialResponse: the mechanism's name, and the length and bytes of its first
 // message, which point into body.
-func InitialResponse(body []byte) ([]byte, error) {
+func InitialResponse(body []byte) (mechanism string, message []byte, err error) {
 	name, rest, ok := bytes.Cut(body, []byte{0})
-	if !ok || string(name) != Mechanism || len(rest) < 4 {
-		return nil, fmt.Errorf("SASL mechanism: %w", ErrMalformed)
+	if !ok || len(rest) < 4 || len(name) > len(MechanismPlus) {
+		return "", nil, fmt.Errorf("SASL mechanism: %w", ErrMalformed)
 	}
 	length := int64(int32(binary.BigEndian.Uint32(rest)))
 	if length != int64(len(rest)-4) {
-		return nil, fmt.Errorf("SASL initial response: %w", ErrMalformed)
+		return "", nil, fmt.Errorf("SASL initial response: %w", ErrMalformed)
 	}
-	return rest[4:], nil
+	return string(name), rest[4:], nil
 }

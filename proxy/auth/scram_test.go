@@ -34,14 +34,14 @@ func rfcVerifier(t *testing.T) Verifier {
 
 func rfcExchange(t *testing.T, known bool) *Exchange {
 	t.Helper()
-	e := newExchange(rfcVerifier(t), known)
+	e := newExchange(rfcVerifier(t), known, nil)
 	e.nonce = rfcServerNonce
 	return e
 }
 
 func TestExchangeRFC7677(t *testing.T) {
 	e := rfcExchange(t, true)
-	first, err := e.First([]byte("n,,n=user,r=" + rfcClientNonce))
+	first, err := e.First(Mechanism, []byte("n,,n=user,r="+rfcClientNonce))
 	if err != nil || string(first) != rfcServerFirst {
 		t.Fatalf("First = %q, %v; want %q", first, err, rfcServerFirst)
 	}
@@ -62,7 +62,7 @@ func TestClientRFC7677(t *testing.T) {
 	}
 	for name, secret := range map[string]Secret{
 		"password": {Password: "pencil"},
-		"keys":     {Keys: keys, HasKeys: true},
+		"keys":     {Keys: []SaltedKeys{{Keys: keys, Salt: string(rfcVerifier(t).Salt), Iterations: 4096}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := NewClient(secret)
@@ -93,8 +93,8 @@ func TestAgainstXDG(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := newExchange(verifier, true)
-	first, err := e.First([]byte(message))
+	e := newExchange(verifier, true, nil)
+	first, err := e.First(Mechanism, []byte(message))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func TestAgainstXDG(t *testing.T) {
 		t.Fatal(err)
 	}
 	theirs := server.NewConversation()
-	ours := NewClient(Secret{Keys: keys, HasKeys: true})
+	ours := NewClient(Secret{Keys: []SaltedKeys{{Keys: keys, Salt: string(verifier.Salt), Iterations: verifier.Iterations}}})
 	challenge, err := theirs.Step(string(ours.First()))
 	if err != nil {
 		t.Fatal(err)
@@ -163,7 +163,7 @@ func TestExchangeRefuses(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			e := rfcExchange(t, !tt.unknown)
-			_, err := e.First([]byte(tt.first))
+			_, err := e.First(Mechanism, []byte(tt.first))
 			if tt.final != "" {
 				if err != nil {
 					t.Fatalf("First: %v", err)
@@ -182,10 +182,10 @@ func TestExchangeRefuses(t *testing.T) {
 
 // A client that knows about channel binding but is offered none says y.
 func TestExchangeY(t *testing.T) {
-	e := newExchange(rfcVerifier(t), true)
+	e := newExchange(rfcVerifier(t), true, nil)
 	c := NewClient(Secret{Password: "pencil"})
 	message := append([]byte("y,,"), c.First()[3:]...)
-	first, err := e.First(message)
+	first, err := e.First(Mechanism, message)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,15 +218,15 @@ func TestInitialResponse(t *testing.T) {
 		body string
 		ok   bool
 	}{
-		"good":            {"SCRAM-SHA-256\x00\x00\x00\x00\x03n,,", true},
-		"other mechanism": {"SCRAM-SHA-256-PLUS\x00\x00\x00\x00\x03n,,", false},
-		"none":            {"SCRAM-SHA-256\x00\xff\xff\xff\xff", false},
-		"too long":        {"SCRAM-SHA-256\x00\x00\x00\x00\x04n,,", false},
-		"huge":            {"SCRAM-SHA-256\x00\x7f\xff\xff\xffn,,", false},
-		"no zero":         {"SCRAM-SHA-256", false},
-		"no length":       {"SCRAM-SHA-256\x00\x00\x00", false},
+		"good":           {"SCRAM-SHA-256\x00\x00\x00\x00\x03n,,", true},
+		"long mechanism": {"SCRAM-SHA-256-PLUS-PLUS\x00\x00\x00\x00\x03n,,", false},
+		"none":           {"SCRAM-SHA-256\x00\xff\xff\xff\xff", false},
+		"too long":       {"SCRAM-SHA-256\x00\x00\x00\x00\x04n,,", false},
+		"huge":           {"SCRAM-SHA-256\x00\x7f\xff\xff\xffn,,", false},
+		"no zero":        {"SCRAM-SHA-256", false},
+		"no length":      {"SCRAM-SHA-256\x00\x00\x00", false},
 	} {
-		data, err := InitialResponse([]byte(tt.body))
+		_, data, err := InitialResponse([]byte(tt.body))
 		if (err == nil) != tt.ok || tt.ok && string(data) != "n,," {
 			t.Errorf("%s: %q, %v", name, data, err)
 		}
@@ -235,7 +235,7 @@ func TestInitialResponse(t *testing.T) {
 
 func TestMD5Response(t *testing.T) {
 	want := "md5911f527656472583a006e7727877b33e" // select 'md5' || md5(md5('secretapp')::bytea || '\\x01020304')
-	if got := MD5Response("app", "secret", [4]byte{1, 2, 3, 4}); got != want {
+	if got := MD5Response(MD5Hash("app", "secret"), [4]byte{1, 2, 3, 4}); got != want {
 		t.Errorf("MD5Response = %q, want %q", got, want)
 	}
 }
@@ -244,8 +244,8 @@ func FuzzExchange(f *testing.F) {
 	f.Add("n,,n=user,r="+rfcClientNonce, rfcClientFinal)
 	f.Add("y,,n=,r=a,x=1", "c=eSws,r=a,p=")
 	f.Fuzz(func(t *testing.T, first, final string) {
-		e := newExchange(Verifier{Iterations: 1, Salt: []byte("salt")}, true)
-		if _, err := e.First([]byte(first)); err != nil {
+		e := newExchange(Verifier{Iterations: 1, Salt: []byte("salt")}, true, nil)
+		if _, err := e.First(Mechanism, []byte(first)); err != nil {
 			return
 		}
 		if _, _, err := e.Final([]byte(final)); err == nil {

@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/walgate/walgate/proxy/auth"
+	"github.com/walgate/walgate/proxy/auth/hba"
 	"github.com/walgate/walgate/proxy/session"
-	"github.com/walgate/walgate/proxy/wire"
 )
 
 // Host is the proxy behind the logins. Its methods are called by many conversations at the same time.
@@ -15,73 +16,105 @@ type Host interface {
 	// Refuse tells why a login as this is not served, whoever the client is; nil lets it go on.
 	Refuse(req *session.AuthRequest) *session.Failure
 	// Proved is told what the client's proof revealed.
-	Proved(user string, keys auth.Keys)
+	Proved(user string, proof auth.Proof)
 	// Admit completes the login of a client that is who it says. nil: that can't be done without waiting; see Visit.
 	Admit(id uint32, req *session.AuthRequest) *session.AuthOutcome
 	// Visit waits until Admit can be done, or says why it can't. It returns when ctx ends.
 	Visit(ctx context.Context, peer *Peer, req *session.AuthRequest) *session.Failure
 }
 
+// Policy says how clients prove who they are. It is never changed, only replaced.
+type Policy struct {
+	Rules *hba.Rules // must be set
+	Maps  *hba.Maps  // nil: no maps
+}
+
 // Checker begins conversations. It is safe for concurrent use.
 type Checker struct {
 	host      Host
 	directory *auth.Directory
+	policy    atomic.Pointer[Policy]
 }
 
-// NewChecker returns a Checker that asks directory for verifiers.
-func NewChecker(host Host, directory *auth.Directory) (*Checker, error) {
-	if host == nil || directory == nil {
+// NewChecker returns a Checker that asks directory for credentials.
+func NewChecker(host Host, directory *auth.Directory, policy Policy) (*Checker, error) {
+	if host == nil || directory == nil || policy.Rules == nil {
 		return nil, errors.New("login: a dependency is nil")
 	}
-	return &Checker{host: host, directory: directory}, nil
+	k := &Checker{host: host, directory: directory}
+	k.policy.Store(&policy)
+	return k, nil
 }
+
+// SetPolicy replaces the policy for logins that begin from now on.
+func (k *Checker) SetPolicy(policy Policy) { k.policy.Store(&policy) }
 
 // Begin starts the login of the client that has the process id.
 func (k *Checker) Begin(id uint32, peer Peer, req *session.AuthRequest) (*Conversation, Step) {
-	c := &Conversation{checker: k, id: id, peer: peer, request: req}
+	c := &Conversation{checker: k, id: id, peer: peer, request: req, policy: k.policy.Load()}
 	if failure := k.host.Refuse(req); failure != nil {
 		return c, c.fail(*failure)
 	}
-	if exchange, ok := k.directory.Ready(req.User); ok {
-		return c, c.offer(exchange)
+	c.rule = c.policy.Rules.Match(&hba.Client{
+		Unix: peer.Unix, TLS: peer.TLS != nil, Address: peer.Address.Addr(), Database: req.Database, User: req.User,
+		Replication: req.Replication == "on",
+	})
+	if c.rule == nil {
+		return c, c.refuse("28000", "no rule of the proxy lets this client in", c.whence(),
+			"The rules are those of proxy.auth.hba and proxy.auth.hba_file.")
 	}
-	return c, Step{Block: func(ctx context.Context) Step {
-		exchange, err := k.directory.Begin(ctx, req.User)
-		if err != nil {
-			return c.cannotCheck()
+	if failure := c.checkCertificate(); failure != nil {
+		return c, c.fail(*failure)
+	}
+	return c, c.begin()
+}
+
+// whence describes the client as rules see it.
+func (c *Conversation) whence() string {
+	from := "the unix socket"
+	if !c.peer.Unix {
+		from = c.peer.Address.Addr().Unmap().String()
+	}
+	how := "without TLS"
+	if c.peer.TLS != nil {
+		how = "with TLS"
+	}
+	return fmt.Sprintf("It connects from %s %s as user %q to database %q.", from, how, c.request.User, c.request.Database)
+}
+
+// begin starts the rule's method.
+func (c *Conversation) begin() Step {
+	switch c.rule.Method {
+	case hba.Trust, hba.Cert: // the certificate has been checked
+		return c.admit(nil)
+	case hba.Peer:
+		return Step{Block: c.checkPeer}
+	case hba.SCRAM, hba.MD5, hba.Password:
+		if c.rule.Method == hba.Password && c.peer.TLS == nil && !c.rule.ClearText {
+			return c.refuse("28000", "the rule asks for a password in clear text, and the connection has no TLS", c.whence(),
+				"Connect with TLS (sslmode=require), or let the rule be for hostnossl if the network is trusted.")
 		}
-		return c.offer(exchange)
+		return c.withAccount(c.ask)
+	default: // reject
+		return c.refuse("28000", "a rule of the proxy rejects this client", c.whence(), "")
+	}
+}
+
+// withAccount goes on with next once the role's credential is known.
+func (c *Conversation) withAccount(next func() Step) Step {
+	account, ok := c.checker.directory.Ready(c.request.User)
+	if ok {
+		c.account = account
+		return next()
+	}
+	return Step{Block: func(ctx context.Context) Step {
+		account, err := c.checker.directory.Find(ctx, c.request.User)
+		if err != nil {
+			return c.refuse("57P03", "the password can't be checked now: no server of the cluster answers", "", "Try again later.")
+		}
+		c.account = account
+		return next()
 	}}
-}
-
-// offer asks for a SCRAM exchange.
-func (c *Conversation) offer(exchange *auth.Exchange) Step {
-	c.next = func(body []byte) Step { return c.first(exchange, body) }
-	return Step{Send: wire.AppendAuthentication(nil, 10, []byte(auth.Mechanism+"\x00\x00"))}
-}
-
-// first takes SASLInitialResponse.
-func (c *Conversation) first(exchange *auth.Exchange, body []byte) Step {
-	message, err := auth.InitialResponse(body)
-	if err != nil {
-		return c.denied(err)
-	}
-	challenge, err := exchange.First(message)
-	if err != nil {
-		return c.denied(err)
-	}
-	c.next = func(body []byte) Step { return c.final(exchange, body) }
-	return Step{Send: wire.AppendAuthentication(nil, 11, challenge)}
-}
-
-// final takes the client's proof.
-func (c *Conversation) final(exchange *auth.Exchange, body []byte) Step {
-	final, keys, err := c.checker.directory.Final(c.request.User, exchange, body)
-	if err != nil {
-		return c.denied(err)
-	}
-	c.checker.host.Proved(c.request.User, keys)
-	return c.admit(wire.AppendAuthentication(nil, 12, final))
 }
 
 // admit lets the client in; send is what precedes AuthenticationOk.
@@ -99,16 +132,4 @@ func (c *Conversation) admit(send []byte) Step {
 		return c.refuse("57P03", "no server can be reached for this login", "The server's parameters are not known.",
 			"The cluster may be changing its primary; try again.")
 	}}
-}
-
-// denied ends a conversation that the client has failed.
-func (c *Conversation) denied(err error) Step {
-	if errors.Is(err, auth.ErrDenied) {
-		return c.refuse("28P01", fmt.Sprintf("password authentication failed for user %q", c.request.User), "", "")
-	}
-	return c.refuse("08P01", err.Error(), "", "")
-}
-
-func (c *Conversation) cannotCheck() Step {
-	return c.refuse("57P03", "the password can't be checked now: no server of the cluster answers", "", "Try again later.")
 }

@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"net/netip"
 
+	"github.com/walgate/walgate/proxy/auth"
+	"github.com/walgate/walgate/proxy/auth/hba"
 	"github.com/walgate/walgate/proxy/session"
 	"github.com/walgate/walgate/router"
 )
@@ -36,11 +38,15 @@ type Step struct {
 
 // Conversation is one login. It is used by one goroutine at a time.
 type Conversation struct {
-	checker *Checker
-	id      uint32
-	peer    Peer
-	request *session.AuthRequest
-	next    func(body []byte) Step // nil: no password message is awaited
+	checker  *Checker
+	id       uint32
+	peer     Peer
+	request  *session.AuthRequest
+	policy   *Policy // as it was when the login began
+	rule     *hba.Rule
+	account  auth.Account           // methods with a password
+	exchange *auth.Exchange         // SCRAM
+	next     func(body []byte) Step // nil: no password message is awaited
 }
 
 // Answer takes the body of a password message, which it does not keep.

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/walgate/walgate/proxy/auth"
 	"github.com/walgate/walgate/proxy/session"
 	"github.com/walgate/walgate/replication"
 	"github.com/walgate/walgate/router"
@@ -397,12 +398,13 @@ func (b *Budget) connect() *Server {
 			<-b.node.dials
 			return nil
 		}
-		s, err := b.set.open(b)
+		secret := b.set.cfg.Secret(b.key.User)
+		s, err := b.set.open(b, secret)
 		<-b.node.dials
 		if err == nil {
 			return s
 		}
-		if !b.failed(err) {
+		if !b.failed(err, secret) {
 			return nil
 		}
 		timer := time.NewTimer(pause/2 + rand.N(pause))
@@ -421,7 +423,10 @@ func (b *Budget) connect() *Server {
 // them yet. When PostgreSQL has no connection left, those who wait are served by the connections that there are. Anything
 // else may pass: of several attempts under way one goes on. Those who wait for a standby are sent away to choose another
 // node; those who wait for the primary wait on, within the hold timeout of their sessions.
-func (b *Budget) failed(err error) (again bool) {
+//
+// A changed password is refused too, but whoever waits has logged in rightly: if somebody has proved the new password
+// meanwhile that is tried at once, and as long as there are connections from before, those serve.
+func (b *Budget) failed(err error, secret auth.Secret) (again bool) {
 	var refusal *LoginError
 	lasting := errors.As(err, &refusal) && refusal.Lasting()
 	full := refusal != nil && refusal.SQLSTATE == "53300"
@@ -429,12 +434,18 @@ func (b *Budget) failed(err error) (again bool) {
 	b.mu.Lock()
 	var turned []*Ticket
 	established := b.open - b.dialing
+	changed := refusal != nil && refusal.SQLSTATE == codeInvalidPassword
+	// Asked with mu held: whoever is in the queue had proved a newer password before it came.
+	renewed := changed && !secret.Same(b.set.cfg.Secret(b.key.User))
+	if changed && (renewed || established > 0) {
+		lasting = false
+	}
 	switch {
 	case full && established > 0:
 		b.shrunk, b.shrunkUntil = established, now.Add(shrinkFor)
-	case lasting, b.role == replication.RoleStandby:
+	case lasting, b.role == replication.RoleStandby && !renewed:
 		turned = b.waiting.drain()
-	case !b.closed && b.dialing == 1 && b.waiting.length > 0:
+	case !b.closed && (b.dialing == 1 && b.waiting.length > 0 || renewed):
 		again = true
 	}
 	if !again {

@@ -45,9 +45,23 @@ func cannotProve(method string) error {
 	return &LoginError{session.Failure{
 		SQLSTATE: "28000", Message: "the server asks the proxy for an authentication method that it can't serve",
 		Detail: "The method is " + method + "; walgate keeps no passwords of clients.",
-		Hint:   "Let pg_hba.conf of every node ask for scram-sha-256 from the addresses of the proxies.",
+		Hint: "Let pg_hba.conf of every node ask for scram-sha-256 from the addresses of the proxies. For roles that log in to " +
+			"the proxy without a password (trust, cert, peer), put their password into the file of proxy.auth.user_file.",
 	}}
 }
+
+// staleKeys is the answer to a session whose role got a new password that nobody has proved to know here. Server
+// connections that are open already are still of use to it.
+func staleKeys(user string) error {
+	return &LoginError{session.Failure{
+		SQLSTATE: codeInvalidPassword, Message: fmt.Sprintf("the password of user %q has changed", user),
+		Detail: "A new server connection is needed, and the server does not take the password that was valid at login.",
+		Hint:   "Connect again with the new password.",
+	}}
+}
+
+// codeInvalidPassword is SQLSTATE invalid_password.
+const codeInvalidPassword = "28P01"
 
 // errRole says that a server is in recovery and should not be, or the other way round.
 var errRole = errors.New("server is not in the role that the view gives it")
@@ -198,16 +212,20 @@ func (l *login) authenticate(user string, secret auth.Secret) error {
 			}
 			answer = wire.AppendPassword(nil, append([]byte(secret.Password), 0))
 		case pgproto3.AuthTypeMD5Password:
-			if secret.Password == "" || len(data) != 4 {
-				return cannotProve("md5")
+			hash := secret.MD5
+			if secret.Password != "" {
+				hash = auth.MD5Hash(user, secret.Password)
 			}
-			answer = wire.AppendPassword(nil, append([]byte(auth.MD5Response(user, secret.Password, [4]byte(data))), 0))
+			if hash == "" || len(data) != 4 {
+				return cannotProve("md5 for a role whose password or md5 hash is not known")
+			}
+			answer = wire.AppendPassword(nil, append([]byte(auth.MD5Response(hash, [4]byte(data))), 0))
 		case pgproto3.AuthTypeSASL:
 			if scram != nil || !strings.Contains("\x00"+string(data), "\x00"+auth.Mechanism+"\x00") {
 				return cannotProve("an unknown SASL mechanism")
 			}
-			if secret.Password == "" && !secret.HasKeys {
-				return cannotProve("scram-sha-256 for a role that has not logged in here")
+			if secret.Password == "" && len(secret.Keys) == 0 {
+				return cannotProve("scram-sha-256 for a role that has not logged in with its password here")
 			}
 			scram = auth.NewClient(secret)
 			answer = wire.AppendSASLInitialResponse(nil, auth.Mechanism, scram.First())
@@ -216,6 +234,9 @@ func (l *login) authenticate(user string, secret auth.Secret) error {
 				return auth.ErrMalformed
 			}
 			final, err := scram.Final(data)
+			if errors.Is(err, auth.ErrStaleKeys) {
+				return staleKeys(user)
+			}
 			if err != nil {
 				return fmt.Errorf("answer SCRAM challenge: %w", err)
 			}

@@ -34,7 +34,7 @@ type Config struct {
 	Warm []Login
 
 	Now func() replication.Instant
-	// Secret returns what proves the role to a server.
+	// Secret returns what proves the role to a server. It is called with locks held and takes its time from nobody.
 	Secret func(user string) auth.Secret
 	// LoggedIn is told what a server reported at its login, before any session could change it.
 	LoggedIn func(key Key, parameters []session.Parameter)
@@ -336,10 +336,10 @@ func (s *Set) PrimaryInUse() int {
 }
 
 // open makes one connection for the budget.
-func (s *Set) open(b *Budget) (*Server, error) {
+func (s *Set) open(b *Budget, secret auth.Secret) (*Server, error) {
 	ctx, cancel := context.WithTimeout(b.ctx, s.cfg.ConnectTimeout)
 	defer cancel()
-	l, err := s.cfg.Dialer.connect(ctx, b.at, b.key, b.role, s.cfg.Secret(b.key.User))
+	l, err := s.cfg.Dialer.connect(ctx, b.at, b.key, b.role, secret)
 	if err != nil {
 		return nil, err
 	}

@@ -30,7 +30,7 @@ func (s *Set) warm() {
 	}
 	s.mu.Unlock()
 	for _, l := range s.cfg.Warm {
-		if secret := s.cfg.Secret(l.User); secret.HasKeys || secret.Password != "" {
+		if secret := s.cfg.Secret(l.User); len(secret.Keys) > 0 || secret.Password != "" {
 			uses = append(uses, use{l, replication.RolePrimary})
 		}
 	}

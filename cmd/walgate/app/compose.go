@@ -123,6 +123,14 @@ func (c *common) buildProxy(secret []byte) error {
 	if err != nil {
 		return err
 	}
+	if cfg.Access, err = ReadAccess(c.cfg.Proxy.Auth); err != nil {
+		return err
+	}
+	if slices.Contains(cfg.Sources, proxy.SourceQuery) {
+		if cfg.Query.Password, err = ReadSecret(c.cfg.Proxy.Auth.QueryPasswordFile); err != nil {
+			return err
+		}
+	}
 	cfg.MonitorUser, cfg.MonitorPassword = postgres.RoleMonitor, c.secret.Password(postgres.RoleMonitor)
 	// Equal on all proxies, so that a role that does not exist has the same salt everywhere.
 	mac := hmac.New(sha256.New, secret)
@@ -241,6 +249,10 @@ func (c *common) reload(file string) error {
 	}
 	// The files may have changed under the same names.
 	tlsErr := c.reloadTLS(fresh.Proxy.TLS.leg(), fresh.Proxy.ServerTLS.leg())
+	access, accessErr := ReadAccess(fresh.Proxy.Auth) // if one of them is wrong, all stay as they were
+	if accessErr == nil && c.proxy != nil {
+		c.proxy.SetAccess(access)
+	}
 	for _, key := range Changed(c.cfg, fresh) {
 		switch {
 		case key == "log.level":
@@ -251,13 +263,17 @@ func (c *common) reload(file string) error {
 			if tlsErr != nil {
 				continue // which is told below
 			}
+		case key == "proxy.auth.hba" || key == "proxy.auth.hba_file" || key == "proxy.auth.ident_file" || key == "proxy.auth.user_file":
+			if accessErr != nil {
+				continue // as above
+			}
 		default:
 			c.log.Warn("configuration changed, a restart is needed", "key", key)
 			continue
 		}
 		c.log.Info("configuration applied", "key", key)
 	}
-	return tlsErr
+	return errors.Join(tlsErr, accessErr)
 }
 
 // onHangup reloads at each SIGHUP until ctx ends.
@@ -331,6 +347,10 @@ func proxyConfig(cfg Config) (proxy.Config, error) {
 			Network: cmp.Or(l.Network, "tcp"), Address: l.Listen, Target: target, TLS: listenerTLS(l.TLS),
 		})
 	}
+	for _, source := range p.Auth.Source {
+		c.Sources = append(c.Sources, proxy.Source(source))
+	}
+	c.Query = proxy.AuthQuery{SQL: p.Auth.Query, User: p.Auth.QueryUser, Database: p.Auth.QueryDatabase}
 	return c, nil
 }
 

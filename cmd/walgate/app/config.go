@@ -119,7 +119,7 @@ type ProxyConfig struct {
 	LoginTimeout    time.Duration    `key:"login_timeout" doc:"Limit of a login, waiting for a primary included."`
 	ShutdownTimeout time.Duration    `key:"shutdown_timeout" doc:"How long open transactions may go on when this process stops."`
 	Admin           AdminConfig      `key:"admin" doc:"The console: see docs/console.md."`
-	Auth            AuthConfig       `key:"auth" doc:"Logins are checked against the verifiers of the cluster's own roles, which are cached."`
+	Auth            AuthConfig       `key:"auth" doc:"How clients prove who they are; see docs/authentication.md."`
 	Limits          LimitsConfig     `key:"limits" doc:"Bounds that seldom need a change."`
 }
 
@@ -230,14 +230,23 @@ type AdminConfig struct {
 	StatsPeriod time.Duration `key:"stats_period" doc:"Over how long the averages of SHOW STATS are taken."`
 }
 
-// AuthConfig bounds the cache of verifiers.
+// AuthConfig says how clients prove who they are, and where their passwords are known.
 type AuthConfig struct {
-	Database        string        `key:"database" doc:"Database with the function walgate.verifier(text)."`
-	Refresh         time.Duration `key:"refresh" doc:"A cached verifier older than this is asked for again at the next login."`
-	MaxVerifiers    int           `key:"max_verifiers" doc:"Roles in the cache."`
-	MaxConcurrent   int           `key:"max_concurrent" doc:"Logins at work at the same time."`
-	SCRAMIterations int           `key:"scram_iterations" doc:"Shown to roles that do not exist; PostgreSQL's scram_iterations."`
-	AllowInternal   bool          `key:"allow_internal" doc:"Let clients log in as walgate's own roles."`
+	HBAFile           string        `key:"hba_file" doc:"File with rules in the syntax of pg_hba.conf; they come after those of hba. Read again at a reload. Without any rule everybody uses scram-sha-256."`
+	HBA               []string      `key:"hba" doc:"The same rules, one in each element."`
+	IdentFile         string        `key:"ident_file" doc:"File with maps in the syntax of pg_ident.conf, for the methods cert and peer."`
+	Source            []string      `key:"source" doc:"Where passwords are known; the first that knows a role counts. cluster: PostgreSQL's own roles. file: user_file. query: the query below." allowed:"cluster, file, query"`
+	UserFile          string        `key:"user_file" doc:"Secrets of roles as in PgBouncer's auth_file: on each line \"name\" \"secret\", where the secret is a SCRAM verifier, an md5 hash or a password. Passwords and md5 hashes are used toward servers too."`
+	Query             string        `key:"query" doc:"For the source query: has the role's name as $1 and returns the verifier or md5 hash in the last column of its first row."`
+	QueryUser         string        `key:"query_user" doc:"The role that runs the query."`
+	QueryPasswordFile string        `key:"query_password_file" doc:"File with the password of query_user."`
+	QueryDatabase     string        `key:"query_database" doc:"Where the query runs. Its search_path is pg_catalog: qualify names."`
+	Database          string        `key:"database" doc:"Database with the function walgate.verifier(text)."`
+	Refresh           time.Duration `key:"refresh" doc:"A login is decided by what the sources said at most so long ago: a changed password is known after this time. While no source answers, what it said last holds."`
+	MaxVerifiers      int           `key:"max_verifiers" doc:"Roles in the cache."`
+	MaxConcurrent     int           `key:"max_concurrent" doc:"Questions for passwords, and checks of passwords in plain text, at work at the same time."`
+	SCRAMIterations   int           `key:"scram_iterations" doc:"Shown to roles that do not exist; PostgreSQL's scram_iterations."`
+	AllowInternal     bool          `key:"allow_internal" doc:"Let clients log in as walgate's own roles."`
 }
 
 // LimitsConfig bounds one session or server connection of the proxy.
@@ -309,7 +318,7 @@ func Default() Config {
 			LoginTimeout: 60 * time.Second, ShutdownTimeout: 5 * time.Second,
 			Admin: AdminConfig{Databases: []string{"walgate", "pgbouncer"}, Users: []string{"postgres"}, StatsPeriod: time.Minute},
 			Auth: AuthConfig{
-				Database: "postgres", Refresh: time.Minute, MaxVerifiers: 10000, MaxConcurrent: 16, SCRAMIterations: 4096,
+				Source: []string{"cluster"}, QueryDatabase: "postgres", Database: "postgres", Refresh: 20 * time.Millisecond, MaxVerifiers: 10000, MaxConcurrent: 16, SCRAMIterations: 4096,
 			},
 			Limits: LimitsConfig{
 				CollectedBytes: 1 << 20, HeldReplyBytes: 64 << 10, Settings: 100, ClientPrepared: 10000,

@@ -137,6 +137,10 @@ func TestValidate(t *testing.T) {
 		"missing file":        {change: func(c *app.Config) { c.API.TokenFile = "/no/such/file" }, want: "api.token_file: look at /no/such/file"},
 		"open profiles":       {change: func(c *app.Config) { c.API.Pprof, c.API.Listen = true, "0.0.0.0:8008" }, want: "api.pprof: profiles show"},
 		"half a certificate":  {change: func(c *app.Config) { c.API.TLS.CertFile = os.Args[0] }, want: "cert_file and key_file go together"},
+		"auth source":         {change: func(c *app.Config) { c.Proxy.Auth.Source = []string{"clutser"} }, want: `proxy.auth.source[0]: "clutser", did you mean "cluster"?; allowed: cluster, file, query`},
+		"auth query":          {change: func(c *app.Config) { c.Proxy.Auth.Source = []string{"query"} }, want: "proxy.auth.query: must be set"},
+		"auth file":           {change: func(c *app.Config) { c.Proxy.Auth.Source = []string{"file"} }, want: "proxy.auth.user_file: must be set"},
+		"open user file":      {change: func(c *app.Config) { c.Proxy.Auth.UserFile = openFile(t) }, want: "proxy.auth.user_file: "},
 		"log level":           {change: func(c *app.Config) { c.Log.Level = "loud" }, want: `log.level: "loud"; allowed: debug`},
 	}
 	for name, c := range cases {
@@ -155,6 +159,30 @@ func TestValidate(t *testing.T) {
 				t.Errorf("Validate\n got %v\nwant %q in it", err, c.want)
 			}
 		})
+	}
+}
+
+func TestReadAccess(t *testing.T) {
+	for name, c := range map[string]struct {
+		auth app.AuthConfig
+		want string // empty: valid
+	}{
+		"nothing":     {},
+		"inline":      {auth: app.AuthConfig{HBA: []string{"host all all 127.0.0.1/32 trust", "local all all peer"}}},
+		"bad inline":  {auth: app.AuthConfig{HBA: []string{"local all all peer", "host all all 127.0.0.1/33 trust"}}, want: "proxy.auth.hba:2: address"},
+		"bad method":  {auth: app.AuthConfig{HBAFile: writeFile(t, "local all all peer\n\nhost all all all ldap\n")}, want: `:3: method "ldap" is not served; allowed: scram-sha-256, md5, password, cert, peer, trust, reject`},
+		"no file":     {auth: app.AuthConfig{HBAFile: "/no/such/file"}, want: "/no/such/file"},
+		"bad map":     {auth: app.AuthConfig{IdentFile: writeFile(t, "one two\n")}, want: ":1: three fields are expected"},
+		"bad users":   {auth: app.AuthConfig{UserFile: writeFile(t, "\"a\" \"b\"\n\"c\"\n")}, want: ":2: a secret in double quotes is expected"},
+		"three files": {auth: app.AuthConfig{HBAFile: writeFile(t, "local all all peer map=m\n"), IdentFile: writeFile(t, "m /^(.*)$ \\1\n"), UserFile: writeFile(t, "; none\n\"a\" \"b\"\n")}},
+	} {
+		access, err := app.ReadAccess(c.auth)
+		switch {
+		case c.want == "" && (err != nil || access.Policy.Rules == nil):
+			t.Errorf("%s: %+v, %v", name, access, err)
+		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
+			t.Errorf("%s\n got %v\nwant %q in it", name, err, c.want)
+		}
 	}
 }
 

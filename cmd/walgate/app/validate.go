@@ -270,6 +270,7 @@ func (c *Config) validateProxy(k *check) {
 	if p.Routing.PollIdle < p.Routing.PollActive {
 		k.failf("proxy.routing.poll_idle", "%s; allowed: at least poll_active (%s)", p.Routing.PollIdle, p.Routing.PollActive)
 	}
+	c.validateAuth(k)
 	k.required("proxy.pool.reset_query", p.Pool.ResetQuery, "a statement such as DISCARD ALL")
 	k.required("proxy.auth.database", p.Auth.Database, "the database with the function walgate.verifier")
 	for _, f := range leaves("proxy", reflect.ValueOf(p)) {
@@ -317,6 +318,29 @@ func (c *Config) validatePools(k *check) {
 			k.failf(key+".min", "%d; allowed: at most max (%d)", rule.Servers.Min, rule.Servers.Max)
 		}
 	}
+}
+
+func (c *Config) validateAuth(k *check) {
+	a := c.Proxy.Auth
+	if len(a.Source) == 0 {
+		k.failf("proxy.auth.source", "empty; allowed: cluster, file, query")
+	}
+	for i, source := range a.Source {
+		k.oneOf(fmt.Sprintf("proxy.auth.source[%d]", i), source, "cluster", "file", "query")
+	}
+	if slices.Contains(a.Source, "query") {
+		k.required("proxy.auth.query", a.Query, "a query that returns the verifier of the role $1")
+		k.required("proxy.auth.query_user", a.QueryUser, "the role that runs the query")
+		k.required("proxy.auth.query_password_file", a.QueryPasswordFile, "a file with the password of query_user")
+		k.required("proxy.auth.query_database", a.QueryDatabase, "the database in which the query runs")
+	}
+	if slices.Contains(a.Source, "file") {
+		k.required("proxy.auth.user_file", a.UserFile, "a file with the secrets of roles")
+	}
+	k.secret("proxy.auth.query_password_file", a.QueryPasswordFile)
+	k.secret("proxy.auth.user_file", a.UserFile)
+	k.file("proxy.auth.hba_file", a.HBAFile)
+	k.file("proxy.auth.ident_file", a.IdentFile)
 }
 
 // inside reports whether path is dir or lies below it.
