@@ -91,6 +91,13 @@ func (c *classifier) bodyWord(mode bodyMode) bool {
 		return true
 	}
 	switch text[0] | 0x20 {
+	case 'e':
+		if mode == bodyDefinition && equalFold(text, "execute") && equalFold(c.text(c.prev), "as") {
+			lx := c.lx
+			name := lx.Next()
+			c.v.Flags |= Executes
+			c.v.Name = Span{name.Start, name.End}
+		}
 	case 'i':
 		return !equalFold(text, "insert") && !equalFold(text, "into")
 	case 'u':
@@ -133,7 +140,10 @@ func (c *classifier) call(name chain, mode bodyMode, distinctOn bool) bool {
 	case funcAdvisory:
 		c.v.Flags |= PinAdvisoryLock | State
 	case funcAdvisoryAll:
-		c.v.Flags |= AdvisoryUnlockAll | State
+		c.v.Flags |= State
+		if c.selectsOnly(name) {
+			c.v.Flags |= AdvisoryUnlockAll
+		}
 	case funcSequence:
 		c.v.Flags |= Sequence
 	case funcSeed:
@@ -158,6 +168,16 @@ func (c *classifier) call(name chain, mode bodyMode, distinctOn bool) bool {
 		}
 	}
 	return false
+}
+
+// selectsOnly reports whether the statement is SELECT and this call, without arguments.
+func (c *classifier) selectsOnly(name chain) bool {
+	if c.v.Command != CommandSelect || !equalFold(c.text(name.context), "select") {
+		return false
+	}
+	lx := c.lx
+	closing, end := lx.Next(), lx.Next()
+	return string(c.text(closing)) == ")" && (end.Kind == TokenEnd || string(c.text(end)) == ";")
 }
 
 // classOfCall looks the called name up; only unqualified names and those of pg_catalog can be PostgreSQL's own.

@@ -14,7 +14,7 @@ func buildNotable() (table [256]uint64) {
 		table[first] |= lengths
 		table[first-'a'+'A'] |= lengths
 	}
-	for _, word := range []string{"insert", "into", "update", "delete", "merge", "share", "temp", "temporary", "on"} {
+	for _, word := range []string{"insert", "into", "update", "delete", "merge", "share", "temp", "temporary", "on", "execute"} {
 		mark(word[0], 1<<len(word))
 	}
 	mark('p', math.MaxUint64&^15) // pg_...

@@ -51,6 +51,7 @@ func (c *classifier) statement() {
 	case "execute":
 		c.next()
 		c.v.Command = CommandExecute
+		c.v.Flags |= Executes
 		c.v.Name = c.name()
 		at := c.tok.Start
 		c.body(bodyWrite)
@@ -245,9 +246,12 @@ func (c *classifier) explain() {
 		c.v.Kind = Write
 	}
 	if !analyze {
-		c.v.Flags &= NodeLocal
+		c.v.Flags &= NodeLocal | Executes
 	}
-	c.v.Command, c.v.Name, c.v.Value = CommandExplain, Span{}, Span{}
+	if !c.v.Flags.Has(Executes) {
+		c.v.Name = Span{}
+	}
+	c.v.Command, c.v.Value = CommandExplain, Span{}
 }
 
 // copy reads COPY { table [(columns)] | (query) } { FROM | TO } { STDIN | STDOUT | 'file' | PROGRAM 'command' } ...

@@ -121,7 +121,7 @@ const (
 	PinLargeObject  // an open large object descriptor: until the transaction ends
 	PinState        // a parameter was set whose name or value cannot be read here: until DISCARD ALL
 
-	// AdvisoryUnlockAll: pg_advisory_unlock_all() was called.
+	// AdvisoryUnlockAll: the statement is nothing but SELECT pg_advisory_unlock_all().
 	AdvisoryUnlockAll
 	// ValueDefault: the value of SET, SET ROLE or SET SESSION AUTHORIZATION is DEFAULT, NONE or FROM CURRENT.
 	ValueDefault
@@ -129,6 +129,9 @@ const (
 	Unreadable
 	// CopyData: some statement is COPY FROM STDIN or COPY TO STDOUT.
 	CopyData
+	// Executes: some statement is EXECUTE, EXPLAIN EXECUTE or CREATE TABLE AS EXECUTE. Of a single one, Name is what it
+	// executes.
+	Executes
 	// TxPrepared: some statement is PREPARE TRANSACTION, COMMIT PREPARED or ROLLBACK PREPARED.
 	TxPrepared
 )

@@ -220,6 +220,35 @@ func TestPinsOutlastWhatDoesNotEndThem(t *testing.T) {
 			}
 		})
 	}
+	t.Run("lock behind the unlock of all", func(t *testing.T) {
+		r := newRig(t)
+		r.query("select pg_advisory_lock(1)")
+		r.hold = true
+		r.send(append(wire.AppendQuery(nil, "select pg_advisory_unlock_all()"), wire.AppendQuery(nil, "select pg_advisory_lock(2)")...))
+		r.scripted(tag("SELECT 1"), ready('I'), tag("SELECT 1"), ready('I'))
+		if r.srv == nil {
+			t.Error("released while it holds a lock")
+		}
+	})
+	t.Run("unlock of all", func(t *testing.T) {
+		r := newRig(t)
+		r.query("select pg_advisory_lock(1)")
+		r.query("select pg_advisory_unlock_all() where false")
+		if r.srv == nil {
+			t.Error("released though nothing was unlocked")
+		}
+		r.query("select pg_advisory_unlock_all()")
+		if r.srv != nil {
+			t.Error("kept though everything was unlocked")
+		}
+	})
+	t.Run("PREPARE behind DEALLOCATE ALL", func(t *testing.T) {
+		r := newRig(t)
+		r.query("deallocate all; prepare x as select 1")
+		if r.srv == nil {
+			t.Error("released with a statement of its own")
+		}
+	})
 	t.Run("LISTEN behind UNLISTEN", func(t *testing.T) {
 		r := newRig(t)
 		r.query("listen x")

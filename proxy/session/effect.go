@@ -15,13 +15,17 @@ type effect struct {
 	plain bool   // value can be given to set_config
 	text  []byte // CommandMany: the query string
 	tag   string // the command tag that the client is told instead of the server's
+	// prepares is what PREPARE installs; verdict that of what it prepares among other statements.
+	prepares *statement
+	verdict  router.Verdict
 }
 
 // tracked reports whether a statement's effect needs texts.
 func tracked(v *router.Verdict) bool {
 	switch v.Command {
 	case router.CommandSet, router.CommandSetRole, router.CommandSetSessionAuth, router.CommandReset,
-		router.CommandSetSessionTx, router.CommandSavepoint, router.CommandRollbackTo, router.CommandRelease:
+		router.CommandSetSessionTx, router.CommandSavepoint, router.CommandRollbackTo, router.CommandRelease,
+		router.CommandDeallocate, router.CommandPrepare:
 		return true
 	case router.CommandMany:
 		return v.Flags.Has(router.State | router.TxControl)
@@ -48,6 +52,8 @@ func makeEffect(v *router.Verdict, sql []byte, opts router.Options) *effect {
 		e.value, e.plain = string(value), ok
 	case router.CommandSetSessionTx:
 		e.value = strings.ToLower(string(sql))
+	case router.CommandPrepare:
+		e.verdict = router.Classify(v.Value.In(sql), opts)
 	}
 	return e
 }
@@ -83,6 +89,8 @@ func (s *Session) apply(cmd router.Command, flags router.Flags, e *effect, tag s
 		t.resetAll()
 	case router.CommandResetRole:
 		t.reset(settingRole)
+	case router.CommandPrepare, router.CommandDeallocate, router.CommandDeallocateAll:
+		s.applyPrepared(cmd, e)
 	case router.CommandResetSessionAuth:
 		t.reset(settingAuthorization)
 		t.reset(settingRole)

@@ -186,8 +186,12 @@ func (s *Session) forwardExecute(p wire.Piece, body []byte, out *Actions) {
 	}
 	v := &st.verdict
 	r = request{cmd: v.Command, flags: v.Flags, bits: s.commitBits(v), stmt: st, effect: st.effect}
-	if v.Command == router.CommandExecute {
-		s.pins.prepare = true
+	switch {
+	case v.Command == router.CommandPrepare:
+		s.pins.prepare = true // not carried
+	case st.inner != nil:
+		r.flags |= st.inner.verdict.Flags
+		s.pin(v.Command, st.inner.verdict.Flags)
 	}
 	if r.bits&commits != 0 && r.bits&exits == 0 {
 		s.writes = true

@@ -168,41 +168,6 @@ func (s *Session) predict(v *router.Verdict, text []byte) {
 	}
 }
 
-// rewrite returns the text to send instead of a statement that names prepared statements of the protocol in SQL; nil
-// leaves it as it is.
-func (s *Session) rewrite(v *router.Verdict, text []byte, r *request, out *Actions) []byte {
-	switch v.Command {
-	case router.CommandDeallocate:
-		name := string(v.AppendName(nil, text))
-		if s.prepared.named[name] == nil {
-			return nil
-		}
-		r.effect = &effect{cmd: v.Command, name: name, tag: "DEALLOCATE"}
-		return nothing
-	case router.CommandDeallocateAll:
-		if s.pins.prepare {
-			return nil
-		}
-		r.effect = &effect{cmd: v.Command, tag: "DEALLOCATE ALL"}
-		return nothing
-	case router.CommandExecute:
-		st := s.prepared.named[string(v.AppendName(nil, text))]
-		if st == nil || st.large {
-			return nil
-		}
-		if s.ensure(st, out) { // the Parse must not make the server skip the query if it fails
-			out.put(Server, wire.AppendEmpty(out.own(Server), 'S'))
-			s.inject(wire.OwedSync, request{})
-		}
-		b := append([]byte(nil), text[:v.Name.Start]...)
-		return append(append(b, st.canonical...), text[v.Name.End:]...)
-	}
-	return nil
-}
-
-// nothing is a statement without effect that every server accepts, and refuses in a failed transaction.
-var nothing = []byte("UNLISTEN walgate_none")
-
 // failing is a statement that no server accepts, at any time.
 const failing = "transaction block refused"
 
@@ -214,6 +179,9 @@ func (s *Session) refuses(v *router.Verdict) bool {
 
 // ensure makes the server have the statement; it reports whether a Parse was injected for it.
 func (s *Session) ensure(st *statement, out *Actions) bool {
+	if st.inner != nil {
+		s.ensure(st.inner, out)
+	}
 	if st.canonical == "" {
 		if s.portals.unnamedHere {
 			return false
@@ -225,6 +193,10 @@ func (s *Session) ensure(st *statement, out *Actions) bool {
 		s.remember(st, out)
 	}
 	s.srv.Meter.serverParse()
+	if st.sql {
+		s.ensurePrepare(st, out)
+		return true
+	}
 	out.put(Server, wire.AppendParse(out.own(Server), st.canonical, st.text, []byte(st.types)))
 	s.inject(wire.OwedParse, request{stmt: st, bits: parses})
 	return true

@@ -75,11 +75,10 @@ func (s *Session) applyState(cmd router.Command, flags router.Flags) {
 		s.unpin(router.PinHoldCursor)
 	case router.CommandDeallocateAll:
 		s.pins.prepare = false
-		s.prepared.named = nil
 		s.srv.statements.clear()
 	}
 	if flags.Has(router.AdvisoryUnlockAll) {
-		s.pins.flags &^= router.PinAdvisoryLock
+		s.unpin(router.PinAdvisoryLock)
 	}
 }
 
@@ -108,7 +107,4 @@ func (s *Session) settlePins() {
 func (s *Session) pin(cmd router.Command, flags router.Flags) {
 	s.pins.flags |= flags & router.Pins
 	s.pins.renewed |= flags & router.Pins
-	if cmd == router.CommandPrepare {
-		s.pins.prepare = true
-	}
 }

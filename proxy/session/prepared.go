@@ -23,9 +23,12 @@ type body struct {
 	opts     router.Options
 	verdict  router.Verdict
 	effect   *effect // nil, or what executing it does, to be copied
-	large    bool    // the text was too large to keep: it exists on one server only
-	id       string  // the canonical name
-	unnamed  statement
+	sql      bool    // prepared by PREPARE: text is all of that
+	// inner is the prepared statement that an EXECUTE in the extended protocol names.
+	inner   *statement
+	large   bool   // the text was too large to keep: it exists on one server only
+	id      string // the canonical name
+	unnamed statement
 }
 
 // newStatement makes a client's statement.
@@ -33,7 +36,7 @@ func (s *Session) newStatement(name, text, types []byte) *statement {
 	literals := s.settings.now.want.literalText()
 	b := s.cfg.shared.body(text, types, literals, s.opts, func() *body { return newBody(text, types, literals, s.opts) })
 	switch b.verdict.Command {
-	case router.CommandDeallocate, router.CommandDeallocateAll:
+	case router.CommandDeallocate, router.CommandDeallocateAll, router.CommandExecute:
 		b = s.aboutStatements(b)
 	}
 	if len(name) == 0 {
@@ -50,7 +53,7 @@ func (s *Session) aboutStatements(shared *body) *body {
 		return shared
 	}
 	b := *shared
-	b.text, b.effect, b.unnamed.body = string(changed), r.effect, &b
+	b.text, b.effect, b.inner, b.unnamed.body = string(changed), r.effect, r.stmt, &b
 	b.id = canonicalName(&b)
 	return &b
 }

@@ -173,7 +173,7 @@ func (s *Session) completed(r *request, p wire.Piece, out *Actions) {
 		return
 	}
 	if r.effect != nil && r.effect.tag != "" {
-		s.deallocated(r.effect)
+		s.applyPrepared(r.effect.cmd, r.effect)
 		tag := r.effect.tag
 		s.retry.possible = false
 		s.flushHeld(out)
@@ -190,7 +190,7 @@ func (s *Session) completed(r *request, p wire.Piece, out *Actions) {
 	s.defined = s.defined || s.catalog != nil && defines(tag)
 	if r.cmd == router.CommandCommit || r.cmd == router.CommandPrepareTx || r.cmd == router.CommandMany {
 		s.apply(r.cmd, r.flags, r.effect, tagOf(tag))
-	} else if r.cmd != router.CommandOther && r.cmd != router.CommandSelect {
+	} else if r.cmd != router.CommandOther && r.cmd != router.CommandSelect || r.flags.Has(router.AdvisoryUnlockAll) {
 		s.apply(r.cmd, r.flags, r.effect, "")
 	}
 	if s.localOnly {
@@ -228,14 +228,6 @@ func tagOf(tag []byte) string {
 		return "ROLLBACK"
 	}
 	return ""
-}
-
-func (s *Session) deallocated(e *effect) {
-	if e.cmd == router.CommandDeallocateAll {
-		s.prepared.named = nil
-		return
-	}
-	s.prepared.remove(e.name)
 }
 
 // serverParameter takes ParameterStatus: the client is told at the end of the turn.

@@ -81,11 +81,25 @@ func (s *Session) serverError(now replication.Instant, p wire.Piece, out *Action
 		s.showError(&o.Ref, t, p, out)
 	}
 	s.forgetStatement(&o.Ref, t)
+	s.prepareFailed(&o.Ref)
+	if o.Injected && s.aheadOfQuery() {
+		s.swallow = true
+	}
 	s.broken = s.broken || s.ledger.SyncIgnored()
 	s.ledger.Fail(s.undo)
 	if s.ledger.Skipping() {
 		s.group = true // up to the Sync that is still to come
 	}
+}
+
+// aheadOfQuery reports whether the oldest request belongs to what is injected ahead of a query.
+func (s *Session) aheadOfQuery() bool {
+	for i := range s.ledger.Len() {
+		if o := s.ledger.At(i); !o.Injected || o.Kind.EndsTurn() {
+			return o.Injected && o.Ref.bits&ahead != 0
+		}
+	}
+	return false
 }
 
 // mayCure reports whether the turn may succeed when it is run again on the primary.
@@ -159,6 +173,10 @@ func (s *Session) undo(o *wire.Owed[request]) {
 	switch o.Kind {
 	case wire.OwedParse:
 		s.undoParse(o)
+	case wire.OwedExecute:
+		if r.bits&parses != 0 && s.srv != nil {
+			s.srv.statements.remove(r.stmt.canonical)
+		}
 	case wire.OwedLocal:
 		if r.answer == '1' {
 			s.prepared.uninstall(r.stmt, r.prev)

@@ -124,5 +124,6 @@ const (
 	outside                    // surely runs outside a transaction block
 	finished                   // its last CommandComplete has been passed on
 	resets                     // injected: makes the server connection of a client that has left fit for others
+	ahead                      // injected: the Sync between a statement that a query needs and the query
 	refused                    // a transaction block where there may be none: written as a statement that fails
 )

@@ -145,6 +145,12 @@ func AppendClose(dst []byte, kind byte, name string) []byte {
 	return end(appendString(append(dst, kind), name), at)
 }
 
+// AppendExecute runs a portal; rows limits what it returns, 0 does not.
+func AppendExecute(dst []byte, portal string, rows uint32) []byte {
+	dst, at := begin(dst, 'E')
+	return end(binary.BigEndian.AppendUint32(appendString(dst, portal), rows), at)
+}
+
 // AppendBindHeader is the beginning of a Bind message with other names: rest is how many bytes of the client's body
 // follow the two names.
 func AppendBindHeader(dst []byte, portal, statement string, rest int64) []byte {

@@ -26,6 +26,7 @@ func TestEncodersAgainstOracle(t *testing.T) {
 		{"Describe", AppendDescribe(nil, 'S', "n"), &pgproto3.Describe{}, &pgproto3.Describe{ObjectType: 'S', Name: "n"}},
 		{"Close", AppendClose(nil, 'P', "n"), &pgproto3.Close{}, &pgproto3.Close{ObjectType: 'P', Name: "n"}},
 		{"Bind", bind, &pgproto3.Bind{}, &pgproto3.Bind{DestinationPortal: "p", PreparedStatement: "s"}},
+		{"Execute", AppendExecute(nil, "p", 5), &pgproto3.Execute{}, &pgproto3.Execute{Portal: "p", MaxRows: 5}},
 		{"Sync", AppendEmpty(nil, 'S'), &pgproto3.Sync{}, &pgproto3.Sync{}},
 		{"Error", AppendErrorResponse(nil, fields), &pgproto3.ErrorResponse{}, &pgproto3.ErrorResponse{Severity: "ERROR",
 			SeverityUnlocalized: "ERROR", Code: "08007", Message: "m", Detail: "d", Hint: "h", Routine: "r"}},
