@@ -18,7 +18,11 @@ func (s *Session) clientPiece(now replication.Instant, p wire.Piece, out *Action
 		return
 	}
 	switch p.Type {
-	case 'Q', 'P', 'B', 'E', 'D', 'C', 'S', 'H', 'F':
+	case 'H':
+		if !s.group && len(s.pend) == 0 {
+			return // there is nothing to flush, and it would begin a turn that can be failed
+		}
+	case 'Q', 'P', 'B', 'E', 'D', 'C', 'S', 'F':
 	case 'd', 'c', 'f':
 		if s.srv == nil && len(s.pend) == 0 {
 			s.noteDropped(p, 0) // PostgreSQL ignores copy data when it does not copy

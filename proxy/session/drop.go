@@ -47,6 +47,9 @@ func (s *Session) dropTurn(out *Actions) {
 		}
 		if ends {
 			s.tellReady(out)
+			for at+wire.HeaderLen <= len(s.pend) && s.pend[at] == 'H' {
+				at += wire.HeaderLen // the next turn does not begin with Flush
+			}
 			s.consume(at, out)
 			return
 		}

@@ -29,10 +29,13 @@ type rig struct {
 	stopped [2]bool
 	hold    bool // answers of the server are not delivered
 	backlog []byte
-	closed  bool
-	armAt   replication.Instant
-	auth    *AuthRequest
-	cancels int
+	// delivering is the server whose bytes are being delivered; behind is what it has answered meanwhile.
+	delivering *ServerFacts
+	behind     []byte
+	closed     bool
+	armAt      replication.Instant
+	auth       *AuthRequest
+	cancels    int
 	// slowCancel: the test says when a cancel is done.
 	slowCancel bool
 	trail      []string // Need, Release, Discard ...
@@ -188,8 +191,20 @@ func (r *rig) grant() {
 	r.handle(&Event{Kind: Attached, Attachment: Attachment{Server: f}})
 }
 
-// fromServer delivers bytes of the attached server.
-func (r *rig) fromServer(b []byte) { r.deliver(Server, b) }
+// fromServer delivers bytes of the attached server; those that answer what is written meanwhile come behind them.
+func (r *rig) fromServer(b []byte) {
+	if r.delivering != nil && r.delivering == r.srv {
+		r.behind = append(r.behind, b...)
+		return
+	}
+	outer, from := r.delivering, r.srv
+	r.delivering, r.behind = from, nil
+	for len(b) > 0 && r.srv == from && r.delivering == from {
+		r.deliver(Server, b)
+		b, r.behind = r.behind, nil
+	}
+	r.delivering = outer
+}
 
 // send delivers bytes of the client and returns what the session answered, in short.
 func (r *rig) send(b []byte) string {

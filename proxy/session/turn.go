@@ -160,7 +160,7 @@ func (s *Session) look(t *turn, p wire.Piece) {
 	case 'S':
 		t.complete = true
 	case 'H':
-		t.complete, t.flush = t.needs, t.needs
+		t.complete, t.flush = t.needs || t.frames == 0, t.needs
 	}
 }
 
