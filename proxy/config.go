@@ -3,7 +3,9 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/walgate/walgate/proxy/pool"
 	"github.com/walgate/walgate/proxy/secure"
 	"github.com/walgate/walgate/proxy/session"
+	"github.com/walgate/walgate/proxy/sockets"
 	"github.com/walgate/walgate/replication"
 	"github.com/walgate/walgate/router"
 )
@@ -20,9 +23,21 @@ import (
 // Listener is one address that clients connect to.
 type Listener struct {
 	Network string        // tcp or unix
-	Address string        // host:port, or a path
+	Address string        // host:port; a path, or DIR:PORT
 	Target  router.Target // TargetAuto, TargetPrimary, or TargetReplica for the read endpoint
 	TLS     *secure.Mode  // instead of that of ClientTLS; nil: the same. Unix sockets have no TLS.
+
+	ReusePort bool // see sockets.Spec, as for the next three
+	Backlog   int
+	Mode      fs.FileMode
+	Group     string
+	ProxyFrom []netip.Prefix // connections from here begin with a header of the PROXY protocol
+}
+
+func (l Listener) spec() sockets.Spec {
+	return sockets.Spec{
+		Network: l.Network, Address: l.Address, ReusePort: l.ReusePort, Backlog: l.Backlog, Mode: l.Mode, Group: l.Group,
+	}
 }
 
 // Config is everything that can be set about a Server. Nothing has a default here; see app.Default.
@@ -100,6 +115,7 @@ type Deps struct {
 	Gate     *replication.Gate
 	Logger   *slog.Logger
 	Registry *prometheus.Registry
+	Sockets  *sockets.Set // that this process was given; those of Config.Listeners are taken out of it
 	// Wake is called when a read went to the primary for want of a fresh enough board (monitor.Wake). It must not
 	// block; nil: nobody refreshes the board on demand.
 	Wake func()
@@ -181,7 +197,7 @@ func (c Config) validate() error {
 }
 
 func (d Deps) validate() error {
-	if d.View == nil || d.Board == nil || d.Gate == nil || d.Logger == nil || d.Registry == nil {
+	if d.View == nil || d.Board == nil || d.Gate == nil || d.Logger == nil || d.Registry == nil || d.Sockets == nil {
 		return errors.New("proxy: a dependency is nil")
 	}
 	return nil

@@ -22,6 +22,7 @@ import (
 	"github.com/walgate/walgate/proxy/pool"
 	"github.com/walgate/walgate/proxy/secure"
 	"github.com/walgate/walgate/proxy/session"
+	"github.com/walgate/walgate/proxy/sockets"
 	"github.com/walgate/walgate/replication"
 	"github.com/walgate/walgate/replication/boottime"
 	"github.com/walgate/walgate/router"
@@ -86,7 +87,7 @@ func newSetupWith(t *testing.T, change func(*proxy.Config), registry *prometheus
 	s.server, err = proxy.New(cfg, proxy.Deps{
 		View: s.view, Board: s.board, Gate: s.gate,
 		Logger:   slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
-		Registry: registry,
+		Registry: registry, Sockets: &sockets.Set{},
 	})
 	if err != nil {
 		t.Fatal(err)

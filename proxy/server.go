@@ -201,11 +201,10 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 func (s *Server) listen(ctx context.Context) ([]net.Listener, error) {
-	var listen net.ListenConfig // accept sets the keepalive of Config.TCP
 	var listeners []net.Listener
 	var addrs []net.Addr
 	for _, l := range s.cfg.Listeners {
-		listener, err := listen.Listen(ctx, l.Network, l.Address)
+		listener, err := s.deps.Sockets.Listen(ctx, l.spec())
 		if err != nil {
 			for _, open := range listeners {
 				_ = open.Close() // the first error is the one that tells
@@ -226,7 +225,7 @@ func (s *Server) Addrs(ctx context.Context) ([]net.Addr, error) {
 
 // entry is what the clients of a listener have in common.
 func (s *Server) entry(l Listener) *netdriver.Entry {
-	entry := &netdriver.Entry{Session: s.sessionConfig(l.Target), Mode: l.TLS}
+	entry := &netdriver.Entry{Session: s.sessionConfig(l.Target), Mode: l.TLS, ProxyFrom: l.ProxyFrom}
 	if l.Network != "unix" {
 		entry.TLS = s.tls
 	}

@@ -19,7 +19,7 @@ type Client struct {
 
 	driver *Driver
 	entry  *Entry
-	remote net.Addr
+	remote net.Addr // changed by a PROXY header during login only, under mu
 	conn   net.Conn // changed to TLS during login only, under mu
 	in     *input
 	tasks  sync.WaitGroup // flushers
@@ -337,4 +337,8 @@ func (c *Client) drain() (onPrimary, open bool) {
 }
 
 // remoteAddr is the client's address as text.
-func (c *Client) remoteAddr() string { return c.remote.String() }
+func (c *Client) remoteAddr() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.remote.String()
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,6 +60,8 @@ type Entry struct {
 	Session *session.Config
 	TLS     *secure.ClientLeg // nil: never (a unix socket)
 	Mode    *secure.Mode      // of the listener; nil: that of TLS
+	// ProxyFrom are the load balancers whose connections begin with a header of the PROXY protocol.
+	ProxyFrom []netip.Prefix
 }
 
 // mode is how much TLS a client of this entry must or may have.

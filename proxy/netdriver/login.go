@@ -25,6 +25,9 @@ func (c *Client) login(ctx context.Context) bool {
 	if err := c.conn.SetDeadline(deadline); err != nil {
 		return false
 	}
+	if !c.preamble() {
+		return false
+	}
 	packet, ok := c.startup(ctx)
 	if !ok {
 		return false

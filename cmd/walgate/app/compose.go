@@ -31,6 +31,7 @@ import (
 	"github.com/walgate/walgate/proxy/pool"
 	"github.com/walgate/walgate/proxy/secure"
 	"github.com/walgate/walgate/proxy/session"
+	"github.com/walgate/walgate/proxy/sockets"
 	"github.com/walgate/walgate/replication"
 	"github.com/walgate/walgate/replication/boottime"
 	"github.com/walgate/walgate/replication/monitor"
@@ -60,6 +61,7 @@ type common struct {
 	register   *store.Registration[ha.ProxyReport]
 	api        *api.Server
 	listener   net.Listener // of the API
+	sockets    sockets.Set  // that this process was given
 
 	background sync.WaitGroup // what serves to the very end
 	clients    sync.WaitGroup // the proxy and its registration
@@ -138,7 +140,7 @@ func (c *common) buildProxy(secret []byte) error {
 	cfg.MockSecret = mac.Sum(nil)
 	c.proxy, err = proxy.New(cfg, c.consoleDeps(proxy.Deps{
 		View: c.follower.Views(), Board: &c.boards, Gate: c.follower.Gate(), Logger: c.log.With("part", "proxy"), Registry: c.registry,
-		Wake: c.monitor.Wake,
+		Wake: c.monitor.Wake, Sockets: &c.sockets,
 	}))
 	if err != nil {
 		return err
@@ -170,7 +172,7 @@ func (c *common) buildAPI(ctx context.Context, local api.Local) error {
 	if err != nil {
 		return err
 	}
-	c.listener, err = c.api.Listen(ctx)
+	c.listener, err = c.listenAPI(ctx)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return &PortInUseError{Address: c.cfg.API.Listen, Purpose: "api.listen", Holder: portHolder(c.cfg.API.Listen)}
 	}
@@ -179,11 +181,14 @@ func (c *common) buildAPI(ctx context.Context, local api.Local) error {
 
 // checkPorts looks whether the proxy's addresses are free; its own listening comes a little later.
 func (c *common) checkPorts() error {
-	if err := CheckPort(c.cfg.Proxy.Listen, "proxy.listen"); err != nil {
-		return err
+	given := func(address string) bool { return c.sockets.Has(sockets.Spec{Network: "tcp", Address: address}) }
+	if !given(c.cfg.Proxy.Listen) {
+		if err := CheckPort(c.cfg.Proxy.Listen, "proxy.listen"); err != nil {
+			return err
+		}
 	}
 	for _, l := range c.cfg.Proxy.Listeners {
-		if l.Network != "unix" {
+		if l.Network != "unix" && !l.ReusePort && !given(l.Listen) {
 			if err := CheckPort(l.Listen, "proxy.listeners"); err != nil {
 				return err
 			}
@@ -202,6 +207,12 @@ func (c *common) serve(ctx context.Context) {
 // serveProxy runs the proxy and its registration.
 func (c *common) serveProxy(ctx context.Context) {
 	c.spawn(ctx, &c.clients, "serve clients", c.proxy.Run)
+	c.clients.Go(func() { // ends when the proxy listens, or with ctx
+		if _, err := c.proxy.Addrs(ctx); err == nil {
+			c.sockets.Close() // systemd's that no listener is configured for
+			c.notify("READY=1")
+		}
+	})
 	c.spawn(ctx, &c.clients, "keep the registration", c.register.Run)
 	c.clients.Go(func() { // ends with ctx
 		id := proxyID(c.cfg)
@@ -282,9 +293,11 @@ func (c *common) onHangup(ctx context.Context, hangup <-chan os.Signal, file str
 		for {
 			select {
 			case <-hangup:
+				c.notify(sockets.Reloading()...)
 				if err := c.reload(file); err != nil {
 					c.log.Error("configuration not applied", "err", err)
 				}
+				c.notify("READY=1")
 			case <-ctx.Done():
 				return
 			}
@@ -345,6 +358,7 @@ func proxyConfig(cfg Config) (proxy.Config, error) {
 		target, _ := router.ParseTarget(l.Target) // Validate has checked it
 		c.Listeners = append(c.Listeners, proxy.Listener{
 			Network: cmp.Or(l.Network, "tcp"), Address: l.Listen, Target: target, TLS: listenerTLS(l.TLS),
+			ReusePort: l.ReusePort, Backlog: l.Backlog, Mode: l.fileMode(), Group: l.Group, ProxyFrom: prefixes(l.ProxyFrom),
 		})
 	}
 	for _, source := range p.Auth.Source {
@@ -427,12 +441,7 @@ func (c *Config) bootstrap() ha.Bootstrap {
 
 func (c *Config) networks() []netip.Prefix {
 	var list []netip.Prefix
-	for _, text := range c.Postgres.Networks {
-		if prefix, err := netip.ParsePrefix(text); err == nil { // Validate has checked it
-			list = append(list, prefix)
-		}
-	}
-	return list
+	return append(list, prefixes(c.Postgres.Networks)...)
 }
 
 // storeTLS is the client's side toward etcd; nil without certificates.

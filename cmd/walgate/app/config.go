@@ -126,9 +126,15 @@ type ProxyConfig struct {
 // ListenerConfig is one more address of the proxy.
 type ListenerConfig struct {
 	Network string `key:"network" doc:"Kind of address; empty means tcp." allowed:"tcp, unix"`
-	Listen  string `key:"listen" doc:"HOST:PORT, or the path of a unix socket."`
+	Listen  string `key:"listen" doc:"HOST:PORT, or the path of a unix socket; DIR:PORT is DIR/.s.PGSQL.PORT, where libpq looks with host=DIR."`
 	Target  string `key:"target" doc:"Where its sessions go." allowed:"primary, replica, auto"`
 	TLS     string `key:"tls" doc:"Mode of this address; empty means proxy.tls.mode." allowed:"disable, allow, prefer, require, verify-ca, verify-full"`
+	Mode    string `key:"mode" doc:"Permissions of a unix socket, in octal; empty means 0777."`
+	Group   string `key:"group" doc:"Group of a unix socket; empty means that of the process."`
+
+	ReusePort bool     `key:"reuse_port" doc:"Several processes may listen on the address (SO_REUSEPORT), and the kernel spreads connections."`
+	Backlog   int      `key:"backlog" doc:"Connections that wait to be accepted; 0 means as many as the kernel allows."`
+	ProxyFrom []string `key:"proxy_from" doc:"Load balancers, as prefixes, whose connections begin with a header of the PROXY protocol (version 1 or 2); from anywhere else such a header is refused."`
 }
 
 // ProxyTLSConfig is TLS toward applications.

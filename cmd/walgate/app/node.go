@@ -118,7 +118,7 @@ func (n *node) checkMachine(ctx context.Context) error {
 		return fmt.Errorf("%w: inspect %s: %w", ErrMachine, n.cfg.Node.DataDir, err)
 	}
 	n.known = dir.Presence == postgres.Present
-	checks := []error{n.checkPorts()}
+	checks := []error{n.takeInherited(), n.checkPorts()}
 	if dir.PostmasterPID == 0 { // else it is the own one, which the agent takes over
 		for host := range strings.SplitSeq(n.cfg.listenAddresses(), ",") {
 			address := net.JoinHostPort(strings.Trim(host, " *"), strconv.Itoa(n.cfg.Postgres.Port))
@@ -220,6 +220,7 @@ func (n *node) run(ctx context.Context) error {
 		err = fmt.Errorf("agent: %w", cmp.Or(err, errors.New("ended by itself")))
 		n.log.Error("node stops", "err", err)
 	}
+	n.notify("STOPPING=1")
 	stopAgent()
 	if !agentEnded {
 		if agentErr := <-ended; agentErr != nil && !errors.Is(agentErr, context.Canceled) {

@@ -22,7 +22,7 @@ func RunProxy(ctx context.Context, cfg Config, file string, stderr io.Writer) er
 		return err
 	}
 	defer func() { _ = c.store.Close() }() // nothing is lost with it
-	if err := errors.Join(c.checkPorts(), c.buildAPI(ctx, nil)); err != nil {
+	if err := errors.Join(c.takeInherited(), c.checkPorts(), c.buildAPI(ctx, nil)); err != nil {
 		return err
 	}
 	hangup := make(chan os.Signal, 1)
@@ -42,6 +42,7 @@ func RunProxy(ctx context.Context, cfg Config, file string, stderr io.Writer) er
 		err = fmt.Errorf("proxy: %w", err)
 	}
 	c.log.Info("proxy stops")
+	c.notify("STOPPING=1")
 	stopClients()
 	c.clients.Wait()
 	stopAll()

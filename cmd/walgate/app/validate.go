@@ -261,6 +261,7 @@ func (c *Config) validateProxy(k *check) {
 			k.address(key+".listen", l.Listen)
 		}
 		k.oneOf(key+".target", l.Target, "primary", "replica", "auto")
+		k.listener(key, l)
 	}
 	k.proxyTLS(p)
 	k.oneOf("proxy.pool.mode", p.Pool.Mode, "transaction", "session", "statement")

@@ -1,0 +1,73 @@
+package sockets
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// firstFD is the first descriptor that systemd passes on; see sd_listen_fds(3).
+const firstFD = 3
+
+// FromSystemd returns the listening sockets that systemd has opened for this process, none if it has not. It may be
+// called once: the variables are removed, so that children do not take them for theirs.
+func FromSystemd() ([]net.Listener, error) {
+	pid, count := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS")
+	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
+		_ = os.Unsetenv(name) // the name is a valid one
+	}
+	if pid == "" || pid != strconv.Itoa(os.Getpid()) {
+		return nil, nil
+	}
+	n, err := strconv.Atoi(count)
+	if err != nil || n < 0 || n > 1000 {
+		return nil, fmt.Errorf("LISTEN_FDS is %q", count)
+	}
+	return fromDescriptors(firstFD, n)
+}
+
+// fromDescriptors makes listeners of the descriptors, which are closed.
+func fromDescriptors(from, n int) (listeners []net.Listener, err error) {
+	for fd := from; fd < from+n; fd++ {
+		unix.CloseOnExec(fd)
+		file := os.NewFile(uintptr(fd), "inherited")
+		l, listenErr := net.FileListener(file)
+		_ = file.Close() // the listener has a duplicate
+		if listenErr != nil {
+			err = errors.Join(err, fmt.Errorf("descriptor %d: %w", fd, listenErr))
+			continue
+		}
+		Keep(l) // it is systemd's
+		listeners = append(listeners, l)
+	}
+	return listeners, err
+}
+
+// Notify tells systemd how the process is (sd_notify(3)), for example READY=1; without systemd it does nothing.
+func Notify(lines ...string) error {
+	path := os.Getenv("NOTIFY_SOCKET")
+	if path == "" {
+		return nil
+	}
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		return fmt.Errorf("notify systemd: %w", err)
+	}
+	defer func() { _ = conn.Close() }() // what was sent is sent
+	if _, err := conn.Write([]byte(strings.Join(lines, "\n"))); err != nil {
+		return fmt.Errorf("notify systemd: %w", err)
+	}
+	return nil
+}
+
+// Reloading is what Notify says at the beginning of a reload, whose end is READY=1. systemd wants the time.
+func Reloading() []string {
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) // it can't fail
+	return []string{"RELOADING=1", "MONOTONIC_USEC=" + strconv.FormatInt(now.Nano()/1000, 10)}
+}
