@@ -98,6 +98,7 @@ type Config struct {
 	MaxHeldReply      int
 	MaxSettings       int
 	MaxClientPrepared int
+	MetricPools       int // pools with metrics of their own; the others share one set
 }
 
 // Admin says what the console is and who may use it.
@@ -162,7 +163,7 @@ func (c Config) validate() error {
 		"MaxConcurrentLog": int64(c.MaxConcurrentLog), "SCRAMIterations": int64(c.SCRAMIterations),
 		"MaxClients": int64(c.MaxClients), "MaxHeld": int64(c.MaxHeld), "MaxHeldBytes": c.MaxHeldBytes,
 		"MaxCollected": int64(c.MaxCollected), "MaxHeldReply": int64(c.MaxHeldReply),
-		"MaxSettings": int64(c.MaxSettings), "MaxClientPrepared": int64(c.MaxClientPrepared),
+		"MaxSettings": int64(c.MaxSettings), "MaxClientPrepared": int64(c.MaxClientPrepared), "MetricPools": int64(c.MetricPools),
 		"PoolIdleTimeout": int64(c.PoolIdleTimeout), "PoolLifetime": int64(c.PoolLifetime),
 		"ConnectTimeout": int64(c.ConnectTimeout), "ConnectBackoff": int64(c.ConnectBackoff),
 		"VerifierRefresh": int64(c.VerifierRefresh), "LoginTimeout": int64(c.LoginTimeout),

@@ -256,6 +256,13 @@ func (c *console) shutdown(ctx context.Context, mode string) error {
 	return nil
 }
 
+// disabledCount counts the databases that let no new clients in.
+func (c *console) disabledCount() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.disabled)
+}
+
 func (c *console) leave(on bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -368,6 +368,12 @@ func TestMetrics(t *testing.T) {
 	conn := s.connect(t)
 	mustExec(t, conn, "select 1")
 	_, _ = conn.Exec(context.Background(), "select 1/0")
+	second, err := pgx.Connect(testContext(t), s.url("postgres", "super", "app")) // beyond MetricPools
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = second.Close(context.Background()) })
+	mustExec(t, second, "select 1")
 	recorder := httptest.NewRecorder()
 	promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorHandling: promhttp.PanicOnError}).
 		ServeHTTP(recorder, httptest.NewRequest("GET", "/metrics", nil))
@@ -376,9 +382,16 @@ func TestMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		`walgate_proxy_errors_total{sqlstate="22012"} 1`, `walgate_proxy_sessions{state="idle"} 1`,
-		`walgate_proxy_server_connections{node="node1",role="primary",state="idle"} 1`, `walgate_proxy_held_sessions 0`,
+		`walgate_proxy_errors_total{sqlstate="22012"} 1`, `walgate_proxy_sessions{state="idle"} 2`,
+		`walgate_proxy_server_connections{node="node1",role="primary",state="idle"} 2`, `walgate_proxy_held_sessions 0`,
 		`walgate_proxy_turns_total{role="primary"}`, `walgate_proxy_bytes_total{from="clients"}`,
+		`walgate_proxy_pool_turn_seconds_count{database="app",node="node1",role="primary",user="app"} 2`,
+		`walgate_proxy_pool_transaction_seconds_bucket{database="app",node="node1",role="primary",user="app",le="+Inf"} 2`,
+		`walgate_proxy_pool_wait_seconds_bucket{database="app",node="node1",role="primary",user="app",le="0.0001"}`,
+		`walgate_proxy_pool_errors_total{database="app",node="node1",role="primary",sqlstate="22012",user="app"} 1`,
+		`walgate_proxy_pool_turn_seconds_count{database="other",node="other",role="other",user="other"} 1`,
+		`walgate_proxy_routes_total{node="node1",reason="the statement needs the primary",role="primary"}`,
+		`walgate_proxy_logins_total 2`, `walgate_proxy_paused{scope="all"} 0`,
 	} {
 		if !strings.Contains(string(body), want) {
 			t.Errorf("%s is missing in\n%s", want, body)

@@ -21,6 +21,7 @@ type metrics struct {
 	connections, turns, bytes, logins   *prometheus.Desc
 	opened, evicted, cancels, inLine    *prometheus.Desc
 	handshakes                          *prometheus.Desc
+	meters                              *meterMetrics
 
 	mu    sync.Mutex
 	codes map[string]struct{}
@@ -31,9 +32,9 @@ func newMetrics(s *Server) *metrics {
 		return prometheus.NewDesc("walgate_proxy_"+name, help, labels, nil)
 	}
 	return &metrics{
-		server: s, codes: map[string]struct{}{},
+		server: s, meters: newMeterMetrics(s), codes: map[string]struct{}{},
 		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "walgate_proxy_errors_total", Help: "Errors passed or said to clients.",
+			Name: "walgate_proxy_errors_total", Help: "Errors of servers, seen by clients or cured, and refused logins.",
 		}, []string{"sqlstate"}),
 		unopened: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "walgate_proxy_connect_failures_total", Help: "Server connections that could not be opened.",
@@ -73,6 +74,7 @@ func (m *metrics) failed(sqlstate []byte) {
 func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 	m.errors.Describe(out)
 	m.unopened.Describe(out)
+	m.meters.describe(out)
 	for _, d := range []*prometheus.Desc{
 		m.sessions, m.held, m.waiting, m.turnedAway, m.connections, m.turns, m.bytes, m.logins, m.handshakes,
 		m.opened, m.evicted, m.inLine, m.cancels,
@@ -85,6 +87,7 @@ func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	m.errors.Collect(out)
 	m.unopened.Collect(out)
+	m.meters.collect(out)
 	gauge := func(d *prometheus.Desc, n int, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), labels...)
 	}

@@ -59,7 +59,7 @@ func testConfig() proxy.Config {
 		ClientTLS:      secure.ClientConfig{MinVersion: tls.VersionTLS12},
 		ServerTLS:      secure.ServerConfig{MinVersion: tls.VersionTLS12},
 		GateRecheck:    10 * time.Millisecond, MaxCollected: 64 << 10, MaxHeldReply: 16 << 10, MaxSettings: 100,
-		MaxClientPrepared: 10000, ResetQuery: "DISCARD ALL", Timeouts: session.Timeouts{CancelGrace: 10 * time.Second},
+		MaxClientPrepared: 10000, MetricPools: 1, ResetQuery: "DISCARD ALL", Timeouts: session.Timeouts{CancelGrace: 10 * time.Second},
 	}
 }
 

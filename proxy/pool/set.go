@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -85,6 +86,7 @@ type Set struct {
 	nodes   map[replication.NodeID]*node
 	uses    map[use]struct{}
 	meters  map[meterKey]*session.Meter // of all budgets that ever were: counters outlive epochs
+	metered []Metered                   // the same, in the order of their first use
 	pauses  pauses
 	ended   bool
 }
@@ -232,6 +234,7 @@ func (s *Set) meter(key meterKey) *session.Meter {
 	}
 	m := new(session.Meter)
 	s.meters[key] = m
+	s.metered = append(s.metered, Metered{key.Key, key.role, m})
 	return m
 }
 
@@ -242,15 +245,11 @@ type Metered struct {
 	*session.Meter
 }
 
-// Meters returns all meters in no particular order.
+// Meters returns all meters in the order of their first use.
 func (s *Set) Meters() []Metered {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := make([]Metered, 0, len(s.meters))
-	for key, m := range s.meters {
-		all = append(all, Metered{key.Key, key.role, m})
-	}
-	return all
+	return slices.Clone(s.metered)
 }
 
 // Load returns the counter of servers in use on the node.

@@ -350,7 +350,7 @@ func proxyConfig(cfg Config) (proxy.Config, error) {
 		Level: level, MaxLagBytes: int64(p.Routing.MaxLagBytes), MaxLag: p.Routing.MaxLag, MaxStatusAge: p.Routing.MaxStatusAge,
 		CatalogRefresh: p.Routing.CatalogRefresh, HarmlessFunctions: p.Routing.HarmlessFunctions, PrimaryFunctions: p.Routing.PrimaryFunctions,
 		GateRecheck: p.Limits.GateRecheck, MaxCollected: int(p.Limits.CollectedBytes), MaxHeldReply: int(p.Limits.HeldReplyBytes),
-		MaxSettings: p.Limits.Settings, MaxClientPrepared: p.Limits.ClientPrepared,
+		MaxSettings: p.Limits.Settings, MaxClientPrepared: p.Limits.ClientPrepared, MetricPools: p.Limits.MetricPools,
 		ResetQuery: p.Pool.ResetQuery, Timeouts: session.Timeouts(p.Timeouts),
 	}
 	c.ClientTLS, c.ServerTLS = p.TLS.leg(), p.ServerTLS.leg()

@@ -262,6 +262,7 @@ type LimitsConfig struct {
 	Settings       int           `key:"settings" doc:"Session settings that are carried from server to server."`
 	ClientPrepared int           `key:"client_prepared" doc:"Prepared statements of one client."`
 	ServerPrepared int           `key:"server_prepared" doc:"Prepared statements on one server connection."`
+	MetricPools    int           `key:"metric_pools" doc:"Pools (node, role, database, user) with metrics of their own, in the order of their first use; the others are summed as other."`
 	GateRecheck    time.Duration `key:"gate_recheck" doc:"How soon an acknowledgement that was withheld is looked at again."`
 	DrainLinger    time.Duration `key:"drain_linger" doc:"How long a closing session may take to write its last words."`
 }
@@ -328,7 +329,7 @@ func Default() Config {
 			},
 			Limits: LimitsConfig{
 				CollectedBytes: 1 << 20, HeldReplyBytes: 64 << 10, Settings: 100, ClientPrepared: 10000,
-				ServerPrepared: 1000, GateRecheck: 50 * time.Millisecond, DrainLinger: 2 * time.Second,
+				ServerPrepared: 1000, MetricPools: 50, GateRecheck: 50 * time.Millisecond, DrainLinger: 2 * time.Second,
 			},
 		},
 		API: APIConfig{Listen: "127.0.0.1:8008"},
