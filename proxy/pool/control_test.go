@@ -63,6 +63,9 @@ func TestReconnect(t *testing.T) {
 		t.Error("an old connection was lent")
 	}
 	b.release(busy)
+	if got := receive(t, b.ended, "the end of the connection that was in use"); got != busy {
+		t.Error("another connection ended")
+	}
 	if err := b.AwaitNone(t.Context(), outdated); err != nil {
 		t.Fatal(err)
 	}
