@@ -74,8 +74,12 @@ func (c *console) Snapshot() *admin.Snapshot {
 		Now: boottime.Now(), Wall: time.Now(), Version: s.cfg.Version, View: *s.view.Load(), Board: *s.broker.board.Load(),
 		Grant: s.deps.Gate.Grant(), Limits: s.broker.limits, Held: s.broker.heldNow(), Servers: s.pools.Servers(),
 		Pools: s.Pools(), Meters: s.pools.Meters(), Failures: &s.failures, Routes: s.broker.routes.all(),
-		Logins: s.door.logins.all(), MaxClients: s.cfg.MaxClients, PoolMax: s.cfg.PoolMax, PoolLifetime: s.cfg.PoolLifetime,
+		Logins: s.door.logins.all(), MaxClients: s.cfg.MaxClients, PoolLifetime: s.cfg.PoolLifetime,
 		PoolMode: func(database, user string) session.PoolMode { return s.door.rules.find(database, user).Mode },
+		PoolLimits: func(database, user string) (pool.Limits, int) {
+			rule := s.door.rules.find(database, user)
+			return rule.Servers, rule.DatabaseClients
+		},
 	}
 	since := s.sessions.since()
 	for _, info := range s.Sessions() {

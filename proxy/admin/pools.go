@@ -119,8 +119,9 @@ func fillDatabases(_ *Console, s *Snapshot, t *table) {
 				clients += r.active + r.waiting
 			}
 		}
-		t.add(name, host, port, name, nil, s.PoolMax, 0, 0, int64(s.PoolLifetime/time.Second), modeWord(s.PoolMode(name, "")), nil,
-			0, servers, 0, clients, s.isPaused(name), contains(s.Disabled, name))
+		limits, maxClients := s.PoolLimits(name, "")
+		t.add(name, host, port, name, nil, limits.Max, limits.Min, limits.Reserve, int64(s.PoolLifetime/time.Second),
+			modeWord(s.PoolMode(name, "")), nil, limits.Database, servers, maxClients, clients, s.isPaused(name), contains(s.Disabled, name))
 	}
 }
 

@@ -50,10 +50,11 @@ type Snapshot struct {
 	Settings  []Setting
 
 	MaxClients   int
-	PoolMax      int
 	PoolLifetime time.Duration
 	// PoolMode of a database and user; an empty user asks for the rest.
 	PoolMode func(database, user string) session.PoolMode
+	// PoolLimits likewise; databaseClients is how many clients the database may have, 0: no limit of its own.
+	PoolLimits func(database, user string) (servers pool.Limits, databaseClients int)
 }
 
 // Session is one client.

@@ -29,7 +29,7 @@ func (c *common) consoleDeps(deps proxy.Deps) proxy.Deps {
 // live are the keys that a reload applies; the console can SET the first of them.
 var live = []string{"log.level", "postgres.parameters", "proxy.tls.", "proxy.server_tls."}
 
-// settings are the keys and values of the configuration, with secrets and what they come from left out.
+// settings are the keys and values of the configuration, which names the files of secrets but holds none.
 func (c *common) settings() []admin.Setting {
 	var list []admin.Setting
 	flatten("", reflect.ValueOf(c.cfg), reflect.ValueOf(Default()), &list)
