@@ -28,6 +28,12 @@ prepare() {
 	scripts/postgresql.sh ${missing[@]+"${missing[@]}"}
 }
 
+# What the end-to-end tests run as clients. Other systems than Debian and Ubuntu test with what they have.
+clients() {
+	command -v apt-get >/dev/null || return 0
+	scripts/clients.sh && export WALGATE_REQUIRE_CLIENTS=1
+}
+
 formatted() {
 	local files
 	files=$(find . -name '*.go' -not -path './.*' -exec gofmt -l {} +)
@@ -70,9 +76,10 @@ e2e() { go test -race -count=1 -timeout 12m ./e2e/...; }
 case ${1:-all} in
 lint) checks ;;
 unit) stage "prepare" prepare && stage "unit tests" unit && stage "simulator" simulator ;;
-e2e) stage "prepare" prepare && e2e || failed+=("end-to-end tests") ;;
+e2e) stage "prepare" prepare && stage "clients" clients && e2e || failed+=("end-to-end tests") ;;
 all)
 	stage "prepare" prepare
+	stage "clients" clients
 	checks
 	stage "unit tests" unit
 	stage "simulator" simulator
