@@ -85,6 +85,7 @@ type Config struct {
 	MaxHeldBytes  int64         // bytes that those may have collected together
 	DrainLinger   time.Duration // how long a closing session may take to write its last words
 	ShutdownGrace time.Duration // how long Run waits for open transactions once its context has ended
+	TakeoverDrain time.Duration // how long the clients may stay after Yield
 
 	Level             router.Level // default consistency
 	MaxLagBytes       int64        // see router.Limits
@@ -120,6 +121,11 @@ type Deps struct {
 	// Wake is called when a read went to the primary for want of a fresh enough board (monitor.Wake). It must not
 	// block; nil: nobody refreshes the board on demand.
 	Wake func()
+	// Accept is closed when clients may come: until then they wait in the kernel. nil: at once.
+	Accept <-chan struct{}
+	// Cancel gets the CancelRequests whose key no client here has: another process of this proxy may. It must not block;
+	// nil: there is none.
+	Cancel func(processID uint32, secret []byte)
 
 	// What the console asks of the process; each may be nil: then it can't be done here, or there is nothing to show.
 	Settings func() []admin.Setting // the configuration, for SHOW CONFIG
@@ -168,7 +174,7 @@ func (c Config) validate() error {
 		"ConnectTimeout": int64(c.ConnectTimeout), "ConnectBackoff": int64(c.ConnectBackoff),
 		"VerifierRefresh": int64(c.VerifierRefresh), "LoginTimeout": int64(c.LoginTimeout),
 		"HoldTimeout": int64(c.HoldTimeout), "DrainLinger": int64(c.DrainLinger),
-		"ShutdownGrace": int64(c.ShutdownGrace), "MaxStatusAge": int64(c.MaxStatusAge),
+		"ShutdownGrace": int64(c.ShutdownGrace), "TakeoverDrain": int64(c.TakeoverDrain), "MaxStatusAge": int64(c.MaxStatusAge),
 		"CatalogRefresh": int64(c.CatalogRefresh),
 		"GateRecheck":    int64(c.GateRecheck),
 	} {

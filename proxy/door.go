@@ -39,8 +39,9 @@ type door struct {
 	dialer   pool.Dialer // of replication connections
 	users    auth.FileLookup
 
-	console *console
-	logins  tally // by database
+	console   *console
+	logins    tally                                 // by database
+	elsewhere func(processID uint32, secret []byte) // Deps.Cancel
 
 	mu         sync.Mutex
 	proofs     map[string]auth.Secret
@@ -118,11 +119,20 @@ func (d *door) admitConsole(id uint32, req *session.AuthRequest) *session.AuthOu
 	}
 }
 
-// Cancel implements netdriver.Door.
+// Cancel implements netdriver.Door. The key may be of a client of the process that this one has taken over from.
 func (d *door) Cancel(processID uint32, secret []byte) {
-	if on := d.sessions.byKey(processID, secret); on != nil {
+	if !d.cancelHere(processID, secret) && d.elsewhere != nil {
+		d.elsewhere(processID, secret)
+	}
+}
+
+// cancelHere reports whether the key is one of a client of this process.
+func (d *door) cancelHere(processID uint32, secret []byte) bool {
+	on := d.sessions.byKey(processID, secret)
+	if on != nil {
 		on.CancelRequested(processID)
 	}
+	return on != nil
 }
 
 func unavailable(detail string) *session.Failure {

@@ -53,7 +53,7 @@ func testConfig() proxy.Config {
 		Sources: []proxy.Source{proxy.SourceCluster}, Access: proxy.Access{Policy: login.Policy{Rules: hba.Default()}},
 		VerifierRefresh: time.Millisecond, MaxVerifiers: 1000, MaxConcurrentLog: 16, SCRAMIterations: 4096,
 		MaxClients: 1000, LoginTimeout: 20 * time.Second, HoldTimeout: 20 * time.Second, MaxHeld: 500, MaxHeldBytes: 16 << 20,
-		DrainLinger: time.Second, ShutdownGrace: 2 * time.Second,
+		DrainLinger: time.Second, ShutdownGrace: 2 * time.Second, TakeoverDrain: time.Minute,
 		Level: router.LevelSession, MaxLagBytes: 1 << 20, MaxLag: time.Second, MaxStatusAge: 5 * time.Second,
 		CatalogRefresh: 10 * time.Second,
 		ClientTLS:      secure.ClientConfig{MinVersion: tls.VersionTLS12},

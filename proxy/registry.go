@@ -19,16 +19,18 @@ type registry struct {
 	last    uint32
 	entries map[uint32]member
 	seats   map[place]*seat // of those that are logged in
+	admins  int             // of those in entries: clients of the console
 	// Those that are logged in, by database and by user.
 	databases, users map[string]int
 
-	gone sync.Cond // of mu: an entry was removed
+	gone sync.Cond // of mu: an entry was removed, or turned out to be an administrator's
 }
 
 type member struct {
 	driver driver
 	secret string // empty before login
-	seat   *seat  // nil before
+	seat   *seat  // nil before, and for clients of the console
+	admin  bool   // a client of the console
 	since  replication.Instant
 }
 
@@ -66,9 +68,13 @@ func (r *registry) enter(d driver) (id uint32, ok bool) {
 func (r *registry) leave(id uint32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := r.entries[id].seat
+	m := r.entries[id]
+	s := m.seat
 	delete(r.entries, id)
 	defer r.gone.Broadcast()
+	if m.admin {
+		r.admins--
+	}
 	if s == nil {
 		return
 	}
@@ -115,8 +121,10 @@ func (r *registry) admitConsole(id uint32, secret []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if m, ok := r.entries[id]; ok {
-		m.secret = string(secret)
+		m.secret, m.admin = string(secret), true
 		r.entries[id] = m
+		r.admins++
+		r.gone.Broadcast()
 	}
 }
 
@@ -158,6 +166,16 @@ func (r *registry) clientCounts() (databases, users map[string]int) {
 
 // awaitEmpty waits until no client but those of the console is logged in; ctx ends the wait.
 func (r *registry) awaitEmpty(ctx context.Context) error {
+	return r.await(ctx, func() bool { return len(r.seats) == 0 })
+}
+
+// awaitDrained waits until nobody but clients of the console is there, not even at the login; ctx ends the wait.
+func (r *registry) awaitDrained(ctx context.Context) error {
+	return r.await(ctx, func() bool { return len(r.entries) == r.admins })
+}
+
+// await waits until the condition, which is looked at with mu held, is true; ctx ends the wait.
+func (r *registry) await(ctx context.Context, met func() bool) error {
 	stop := context.AfterFunc(ctx, func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -166,10 +184,13 @@ func (r *registry) awaitEmpty(ctx context.Context) error {
 	defer stop()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for len(r.seats) > 0 && ctx.Err() == nil {
+	for !met() {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		r.gone.Wait()
 	}
-	return context.Cause(ctx)
+	return nil
 }
 
 // byKey returns the driver of the client whose cancel key this is, nil if there is none.

@@ -48,6 +48,10 @@ type Server struct {
 	changed chan struct{} // a turn on the primary ended while it is drained; never closed
 	clients sync.WaitGroup
 	addrs   replication.Feed[[]net.Addr]
+
+	yield    sync.Once
+	yielding chan struct{} // closed by Yield
+	yielded  chan struct{} // closed when nothing is accepted any more
 }
 
 // The driver's buffers, in bytes. They bound what one direction of one busy session can hold: buffer + high water + one
@@ -72,6 +76,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s := &Server{
 		cfg: cfg, deps: deps, log: deps.Logger.With("proxy", cfg.ID),
 		sessions: newRegistry(cfg.MaxClients), changed: make(chan struct{}, 1),
+		yielding: make(chan struct{}), yielded: make(chan struct{}),
 	}
 	s.view.Store(&replication.View{})
 	s.broker = &broker{
@@ -88,6 +93,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.door = &door{
 		broker: s.broker, sessions: s.sessions, rules: newRules(cfg), internal: cfg.AllowInternal, max: cfg.MaxVerifiers,
 		proofs: map[string]auth.Secret{}, parameters: map[place][]session.Parameter{}, view: deps.View, board: deps.Board,
+		elsewhere: deps.Cancel,
 	}
 	s.metrics = newMetrics(s)
 	if err := s.build(); err != nil {
@@ -167,7 +173,8 @@ func (s *Server) turned() {
 	}
 }
 
-// Run listens and serves until ctx ends, then shuts down within Config.ShutdownGrace. It returns nil after such an end.
+// Run listens and serves until ctx ends, then shuts down within Config.ShutdownGrace. After Yield it ends when the clients
+// have left, or with Config.TakeoverDrain. It returns nil after such an end.
 func (s *Server) Run(ctx context.Context) error {
 	listeners, err := s.listen(ctx)
 	if err != nil {
@@ -184,20 +191,40 @@ func (s *Server) Run(ctx context.Context) error {
 	own.Go(func() { s.catalogs.Run(background) })
 	own.Go(func() { s.goroutines.Tick(background) })
 	own.Go(func() { s.door.console.terminal.Run(background) })
-	for i, l := range listeners {
-		entry := s.entry(s.cfg.Listeners[i])
-		accepting.Go(func() { s.accept(logins, l, entry) })
+	if s.mayAccept(ctx) {
+		for i, l := range listeners {
+			entry := s.entry(s.cfg.Listeners[i])
+			accepting.Go(func() { s.accept(logins, l, entry) })
+		}
 	}
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case <-s.yielding:
+	}
 	for _, l := range listeners {
 		_ = l.Close() // nothing can be done about an error
 	}
 	accepting.Wait()
+	close(s.yielded)
+	s.drain(ctx)
 	s.shutdown(endLogins)
 	endBackground()
 	own.Wait()
 	s.goroutines.Wait()
 	return nil
+}
+
+// mayAccept waits for Deps.Accept; false means that ctx has ended before.
+func (s *Server) mayAccept(ctx context.Context) bool {
+	if s.deps.Accept == nil {
+		return true
+	}
+	select {
+	case <-s.deps.Accept:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 func (s *Server) listen(ctx context.Context) ([]net.Listener, error) {

@@ -19,7 +19,6 @@ const (
 	funcAdvisory              // takes or gives back session-level advisory locks
 	funcAdvisoryAll           // gives back all of them
 	funcSequence
-	funcRecall // asks for the last value of a sequence
 	funcSetConfig
 	funcCurrentSetting
 	funcSeed
@@ -92,8 +91,7 @@ func buildFunctions(builtin string) map[string]funcClass {
 	add(funcAdvisory, `pg_advisory_lock pg_advisory_lock_shared pg_try_advisory_lock pg_try_advisory_lock_shared
 		pg_advisory_unlock pg_advisory_unlock_shared`)
 	add(funcAdvisoryAll, "pg_advisory_unlock_all")
-	add(funcSequence, "nextval setval")
-	add(funcRecall, "currval lastval")
+	add(funcSequence, "nextval currval lastval setval")
 	add(funcSetConfig, "set_config")
 	add(funcCurrentSetting, "current_setting")
 	add(funcSeed, "setseed")

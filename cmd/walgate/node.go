@@ -29,6 +29,7 @@ func newNode() *cobra.Command {
 
 func newProxy() *cobra.Command {
 	var file string
+	var takeOver bool
 	cmd := &cobra.Command{
 		Use: "proxy --config FILE", Short: "Run a stateless proxy of a cluster, with its API", Args: arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -36,10 +37,11 @@ func newProxy() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return app.RunProxy(cmd.Context(), config, file, os.Stderr)
+			return app.RunProxy(cmd.Context(), config, file, takeOver, os.Stderr)
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", os.Getenv("WALGATE_CONFIG"), "configuration file (WALGATE_CONFIG)")
+	cmd.Flags().BoolVar(&takeOver, "takeover", false, "take over from the process that runs with this configuration, if there is one, without a client noticing")
 	return cmd
 }
 

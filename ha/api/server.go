@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -77,6 +78,9 @@ type Server struct {
 	cfg     Config
 	deps    Deps
 	handler http.Handler
+
+	yield    sync.Once
+	yielding chan struct{} // closed by Yield
 }
 
 // The bounds of a request.
@@ -104,7 +108,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		deps.Records == nil || deps.Registry == nil || deps.Log == nil:
 		return nil, errors.New("api: a dependency is nil")
 	}
-	s := &Server{cfg: cfg, deps: deps}
+	s := &Server{cfg: cfg, deps: deps, yielding: make(chan struct{})}
 	if err := deps.Registry.Register(collector{s}); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
@@ -115,14 +119,8 @@ func New(cfg Config, deps Deps) (*Server, error) {
 // Handler serves the API.
 func (s *Server) Handler() http.Handler { return s.handler }
 
-// Listen opens the listener, so that a port in use is known before anything else is started.
-func (s *Server) Listen(ctx context.Context) (net.Listener, error) {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("listen for the API: %w", err)
-	}
-	return listener, nil
-}
+// Yield lets another process, which has the listener too, accept from now on. Open requests are answered.
+func (s *Server) Yield() { s.yield.Do(func() { close(s.yielding) }) }
 
 // Run serves on the listener until ctx ends, then gives open requests a short time. It returns nil after such an end.
 func (s *Server) Run(ctx context.Context, listener net.Listener) error {
@@ -144,6 +142,9 @@ func (s *Server) Run(ctx context.Context, listener net.Listener) error {
 	select {
 	case err := <-served:
 		return fmt.Errorf("serve the API: %w", err)
+	case <-s.yielding:
+		_ = server.Shutdown(ctx) // the end of ctx is dealt with below
+		<-ctx.Done()
 	case <-ctx.Done():
 	}
 	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWait)

@@ -25,11 +25,9 @@ type Budget struct {
 	epoch  replication.Epoch // primaries: what their servers are stamped with
 	node   *node
 	limits Limits
-	meter  *session.Meter // of all budgets with this key and role
-	// definitions are those of the database, wherever it is asked.
-	definitions *session.Definitions
-	ctx         context.Context // ends when the budget is closed: for its own goroutines
-	stop        context.CancelCauseFunc
+	meter  *session.Meter  // of all budgets with this key and role
+	ctx    context.Context // ends when the budget is closed: for its own goroutines
+	stop   context.CancelCauseFunc
 
 	mu      sync.Mutex
 	open    int       // connections open or being opened
@@ -523,7 +521,7 @@ func (b *Budget) tend(now replication.Instant) {
 	}
 	b.reap(now)
 	b.fill()
-	if b.held || b.paused || now < b.warmAt {
+	if b.held || b.paused || now < b.warmAt || b.set.waning.Load() {
 		return
 	}
 	for b.open < b.limits.Min && b.node.warm(b) {
@@ -536,8 +534,12 @@ func (b *Budget) tend(now replication.Instant) {
 func (b *Budget) reap(now replication.Instant) {
 	open := b.open
 	keep := b.shelf[:0]
+	patience, least := b.set.cfg.IdleTimeout, b.limits.Min
+	if b.set.waning.Load() {
+		patience, least = min(patience, tendEvery), 0
+	}
 	for _, s := range b.shelf {
-		long := now.Sub(s.idleSince) >= b.set.cfg.IdleTimeout && open > b.limits.Min
+		long := now.Sub(s.idleSince) >= patience && open > least
 		if b.fresh(s, now) && !long && open <= b.limits.Max {
 			keep = append(keep, s)
 			continue

@@ -121,6 +121,10 @@ func (s *Set) Reconnect(database string) {
 	}
 }
 
+// Wane lets the pools shrink to what sessions use, because another process's grow: a server connection that has been idle
+// for a second is closed, whatever the minimum is.
+func (s *Set) Wane() { s.waning.Store(true) }
+
 // Drop closes every server connection of the database ("": of all) at once.
 func (s *Set) Drop(database string) {
 	for _, b := range s.list() {

@@ -40,13 +40,10 @@ func (s *Session) forwardParse(p wire.Piece, body []byte, out *Actions) {
 		s.write(s.unnamedParse(st, p), out)
 		return
 	}
-	if e := s.srv.statements.use(st.canonical); e != nil {
-		if e.stamp == s.srv.stamp() {
-			r.bits, r.answer = 0, '1'
-			s.local(r, out)
-			return
-		}
-		s.forget(e, out) // a client that parses expects to be told what is valid now
+	if s.srv.statements.use(st.canonical) {
+		r.bits, r.answer = 0, '1'
+		s.local(r, out)
+		return
 	}
 	s.remember(st, out)
 	s.srv.Meter.serverParse()
@@ -102,68 +99,54 @@ func (s *Session) forwardLargeParse(p wire.Piece, text []byte, out *Actions) {
 // maxName bounds how far a statement's name is looked for in a message that came in part.
 const maxName = 4096
 
-// forwardBind reports whether it took the frame; if not, it must be given again when the server has answered.
-func (s *Session) forwardBind(p wire.Piece, body []byte, out *Actions) bool {
+func (s *Session) forwardBind(p wire.Piece, body []byte, out *Actions) {
 	s.group = true
+	s.srv.Meter.bound()
 	portal, name, rest, err := wire.ParseBind(body)
 	if err != nil {
 		s.push1(wire.OwedBind, request{}, out)
 		s.write(p.Bytes, out)
-		return true
+		return
 	}
 	st := s.prepared.find(name)
 	if st == nil { // the server says that there is none, or has one made in SQL
 		s.push1(wire.OwedBind, request{}, out)
 		s.portals.bound(portal, nil)
 		s.write(p.Bytes, out)
-		return true
+		return
 	}
-	switch s.provide(st, out) {
-	case notYet:
-		return false
-	case hasChanged:
-		s.refuseChanged(out)
-		return true
+	if !st.large {
+		s.ensure(st, out)
 	}
-	s.srv.Meter.bound()
 	s.portals.bound(portal, st)
 	s.push1(wire.OwedBind, request{stmt: st}, out)
 	if st.canonical == st.name {
 		s.write(p.Bytes, out)
-		return true
+		return
 	}
 	left := p.Length - int64(len(portal)+len(name)+2)
 	b := wire.AppendBindHeader(out.own(Server), string(portal), st.canonical, left)
 	out.put(Server, append(b, rest...))
-	return true
 }
 
-// forwardDescribe reports, as forwardBind does, whether it took the frame.
-func (s *Session) forwardDescribe(p wire.Piece, body []byte, out *Actions) bool {
+func (s *Session) forwardDescribe(p wire.Piece, body []byte, out *Actions) {
 	s.group = true
 	kind, name, err := wire.ParseTarget(body)
 	if err != nil || kind != 'S' {
-		s.push1(wire.OwedDescribePortal, request{stmt: s.portals.running(name)}, out)
+		s.push1(wire.OwedDescribePortal, request{}, out)
 		s.write(p.Bytes, out)
-		return true
+		return
 	}
 	st := s.prepared.find(name)
-	if st != nil {
-		switch s.provide(st, out) {
-		case notYet:
-			return false
-		case hasChanged:
-			s.refuseChanged(out)
-			return true
-		}
+	if st != nil && !st.large {
+		s.ensure(st, out)
 	}
 	s.push1(wire.OwedDescribeStatement, request{stmt: st}, out)
 	if st == nil || st.canonical == st.name {
 		s.write(p.Bytes, out)
-		return true
+		return
 	}
 	out.put(Server, wire.AppendDescribe(out.own(Server), 'S', st.canonical))
-	return true
 }
 
 func (s *Session) forwardClose(p wire.Piece, body []byte, out *Actions) {
@@ -197,7 +180,6 @@ func (s *Session) forwardExecute(p wire.Piece, body []byte, out *Actions) {
 		}
 		r.bits = commitsUnless(s.surelyIn())
 		s.unsure = true
-		s.define(router.CommandMany, router.Defines)
 		s.push1(wire.OwedExecute, r, out)
 		s.write(p.Bytes, out)
 		return
@@ -215,7 +197,6 @@ func (s *Session) forwardExecute(p wire.Piece, body []byte, out *Actions) {
 		s.writes = true
 	}
 	s.pin(v.Command, v.Flags)
-	s.define(v.Command, v.Flags)
 	s.push1(wire.OwedExecute, r, out)
 	s.write(p.Bytes, out)
 	s.predict(v, nil)

@@ -7,12 +7,10 @@ import (
 	"github.com/walgate/walgate/router"
 )
 
-// statement is a prepared statement of a client. It is immutable once installed, but for a newer verdict in its body and
-// what the client was told of it.
+// statement is a prepared statement of a client. It is immutable once installed, but for a newer verdict in its body.
 type statement struct {
-	name      string  // the client's; empty: the unnamed statement
-	canonical string  // its name on every server; "" for the unnamed one
-	told      outline // not of the unnamed one, which is shared
+	name      string // the client's; empty: the unnamed statement
+	canonical string // its name on every server; "" for the unnamed one
 	*body
 }
 
@@ -91,9 +89,6 @@ func (s *Session) judged(st *statement) *router.Verdict {
 type prepared struct {
 	named   map[string]*statement
 	unnamed *statement
-	// unnamedTold is what the client was told of unnamed, unnamedStamp the count of the database's Definitions then.
-	unnamedTold  outline
-	unnamedStamp uint64
 }
 
 // portals tells which statements run where.
@@ -122,7 +117,7 @@ func (p *prepared) find(name []byte) *statement {
 // install makes st the statement of its name and returns what it replaced.
 func (p *prepared) install(st *statement) (prev *statement) {
 	if st.name == "" {
-		prev, p.unnamed, p.unnamedTold = p.unnamed, st, outline{}
+		prev, p.unnamed = p.unnamed, st
 		return prev
 	}
 	if p.named == nil {

@@ -71,7 +71,6 @@ func (s *Session) turnAnswered(status byte, out *Actions) {
 			s.settings.committed()
 		}
 		s.settlePins()
-		s.settleDefinitions(s.ledger.Len() == 0 && !s.group)
 		s.portals.ended()
 		if s.defined {
 			s.defined = false
@@ -104,27 +103,18 @@ func (s *Session) injectedReady(r request, status byte, out *Actions) {
 	case r.bits&restores == 0:
 	case s.restoreError == nil:
 		s.settings.base.have = s.settings.now.have
-		s.preparing, s.unproven, s.refusals = false, false, 0
+		s.preparing, s.unproven = false, false
 	default:
 		s.restoreFailed(out)
 	}
 }
 
-// maxRefusals bounds how many servers that were set up for others a turn tries.
-const maxRefusals = 3
-
-// restoreFailed tells that the session's settings are refused by a server, unless what others have set there may be the
-// reason.
+// restoreFailed tells that the session's settings are refused by a server.
 func (s *Session) restoreFailed(out *Actions) {
-	why, over := s.restoreError, s.settings.base.have != nil
+	why := s.restoreError
 	s.restoreError = nil
 	s.letGo(Discard, "settings were refused", out)
 	s.lostPins()
-	if over && why.Code != errCanceled.Code && s.refusals < maxRefusals {
-		s.refusals++
-		return // advance asks for another
-	}
-	s.refusals = 0
 	if s.unproven && why.Code != errCanceled.Code {
 		why.Severity = severityFatal
 		s.end(why, out)

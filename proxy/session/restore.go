@@ -1,42 +1,45 @@
 package session
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/walgate/walgate/proxy/wire"
 )
 
-// appendRestore appends the SQL that makes have into want. Each setting is made and taken back by whoever set it, the role
-// of the login first: a parameter for superusers can't be touched any more once the session is somebody else.
+// appendRestore appends the SQL that makes have into want.
 func appendRestore(dst []byte, have, want *settingSet) []byte {
-	r := restoration{sql: dst, who: have.actor()}
-	actors := append(make([]actor, 0, 4), actor{})
-	for _, list := range [2][]setting{have.all(), want.all()} {
-		for i := range list {
-			if !slices.Contains(actors, list[i].by) {
-				actors = append(actors, list[i].by)
+	for _, name := range [...]string{settingAuthorization, settingRole} {
+		if _, had := have.value(name); had && changed(have, want, name) {
+			if name == settingAuthorization {
+				dst = append(dst, "RESET SESSION AUTHORIZATION;"...)
+			} else {
+				dst = append(dst, "RESET ROLE;"...)
 			}
 		}
 	}
-	for _, by := range actors {
-		for _, e := range have.all() {
-			if _, ok := want.value(e.name); !ok && e.by == by && e.plain() {
-				r.reset(e)
-			}
-		}
-		for _, e := range want.all() {
-			if e.by == by && e.plain() && changed(have, want, e.name) {
-				r.set(e)
-			}
+	for _, e := range have.all() {
+		if _, ok := want.value(e.name); !ok && e.name != settingRole && e.name != settingAuthorization {
+			dst = append(appendIdentifier(append(dst, "RESET "...), e.name), ';')
 		}
 	}
-	r.become(want.actor())
-	return r.sql
+	count := 0
+	for _, e := range want.all() {
+		if e.name == settingRole || e.name == settingAuthorization || !changed(have, want, e.name) {
+			continue
+		}
+		dst = appendSetConfig(dst, e, &count)
+	}
+	for _, name := range [...]string{settingAuthorization, settingRole} {
+		value, ok := want.value(name)
+		if !ok {
+			continue
+		}
+		if changed(have, want, name) || name == settingRole && changed(have, want, settingAuthorization) {
+			dst = appendSetConfig(dst, setting{name, value}, &count)
+		}
+	}
+	return dst
 }
-
-// plain reports whether the setting does not make the session somebody else.
-func (e *setting) plain() bool { return e.name != settingRole && e.name != settingAuthorization }
 
 func changed(have, want *settingSet, name string) bool {
 	a, hasA := have.value(name)
@@ -44,65 +47,18 @@ func changed(have, want *settingSet, name string) bool {
 	return hasA != hasB || a != b
 }
 
-// restoration is SQL in the making, and who the session is behind it.
-type restoration struct {
-	sql  []byte
-	who  actor
-	list bool // it ends within the list of a SELECT
-}
-
-// become appends what makes the session somebody else.
-func (r *restoration) become(who actor) {
-	if r.who.authorization != who.authorization && r.who.authorization != "" {
-		r.statement("RESET SESSION AUTHORIZATION")
-	}
-	if r.who.role != "" && (r.who.role != who.role || r.who.authorization != who.authorization) {
-		r.statement("RESET ROLE")
-		r.who.role = ""
-	}
-	if r.who.authorization != who.authorization && who.authorization != "" {
-		r.setConfig(settingAuthorization, who.authorization)
-	}
-	if r.who.role != who.role {
-		r.setConfig(settingRole, who.role)
-	}
-	r.who = who
-}
-
-func (r *restoration) reset(e setting) {
-	r.become(e.by)
-	r.end()
-	r.sql = append(appendIdentifier(append(r.sql, "RESET "...), e.name), ';')
-}
-
-func (r *restoration) set(e setting) {
-	r.become(e.by)
-	r.setConfig(e.name, e.value)
-}
-
-func (r *restoration) setConfig(name, value string) {
-	if !r.list {
-		r.sql, r.list = append(r.sql, "SELECT "...), true
+func appendSetConfig(dst []byte, e setting, count *int) []byte {
+	if *count == 0 {
+		dst = append(dst, "SELECT "...)
 	} else {
-		r.sql = append(r.sql, ',')
+		dst = append(dst, ',')
 	}
-	r.sql = append(r.sql, "pg_catalog.set_config("...)
-	r.sql = appendLiteral(r.sql, name)
-	r.sql = append(r.sql, ',')
-	r.sql = appendLiteral(r.sql, value)
-	r.sql = append(r.sql, ",false)"...)
-}
-
-func (r *restoration) statement(text string) {
-	r.end()
-	r.sql = append(append(r.sql, text...), ';')
-}
-
-// end ends the list of a SELECT.
-func (r *restoration) end() {
-	if r.list {
-		r.sql, r.list = append(r.sql, ';'), false
-	}
+	*count++
+	dst = append(dst, "pg_catalog.set_config("...)
+	dst = appendLiteral(dst, e.name)
+	dst = append(dst, ',')
+	dst = appendLiteral(dst, e.value)
+	return append(dst, ",false)"...)
 }
 
 // appendLiteral quotes a text so that it is read alike with and without standard_conforming_strings.

@@ -60,12 +60,9 @@ func (s *Session) rewritePrepare(v *router.Verdict, text []byte, r *request, out
 	st := &statement{name: name, body: s.sqlBody(v, text)}
 	st.canonical = st.id
 	r.effect = &effect{cmd: v.Command, prepares: st}
-	if e := s.srv.statements.use(st.canonical); e != nil {
-		if e.stamp == s.srv.stamp() {
-			r.effect.tag = "PREPARE"
-			return nothing
-		}
-		s.forget(e, out)
+	if s.srv.statements.use(st.canonical) {
+		r.effect.tag = "PREPARE"
+		return nothing
 	}
 	s.remember(st, out)
 	r.stmt, r.bits = st, r.bits|parses

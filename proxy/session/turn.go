@@ -47,7 +47,6 @@ func (s *Session) collect(p wire.Piece, out *Actions) {
 func (s *Session) advance(now replication.Instant, out *Actions) {
 	for s.phase == phaseReady {
 		if s.srv == nil {
-			s.trim(out) // of the turn that has ended
 			if s.waiting || !s.beginTurn(now, out) {
 				break
 			}
@@ -258,13 +257,7 @@ func (s *Session) push(now replication.Instant, out *Actions) bool {
 		s.retry.possible = false
 	}
 	s.copying = true
-	taken := s.forward(p, out)
+	s.forward(p, out)
 	s.copying = false
-	if !taken {
-		s.sent -= n
-		if !p.Last {
-			s.clientChunk = chunkHold
-		}
-	}
-	return taken
+	return true
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -44,29 +45,63 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s, "", false
 }
 
-// Set holds sockets that the process was given and that nobody has taken yet. It is safe for concurrent use; the zero Set
-// is empty.
+// Given is a socket that another process has opened.
+type Given struct {
+	Listener net.Listener
+	// Ours: the name of a unix socket goes with the last process of this program that listens on it. False: it is
+	// systemd's.
+	Ours bool
+}
+
+// Set holds sockets that the process was given and that nobody has taken yet, and knows those that were taken or opened.
+// It is safe for concurrent use; the zero Set is empty.
 type Set struct {
 	mu    sync.Mutex
-	given []net.Listener
+	given []Given
+	taken []Given
 }
 
-// Give adds listeners.
-func (s *Set) Give(listeners ...net.Listener) {
+// Give adds sockets. Until one is taken its name stays when it is closed.
+func (s *Set) Give(sockets ...Given) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.given = append(s.given, listeners...)
+	s.given = append(s.given, sockets...)
 }
 
-// Close closes what nobody has taken. Unix sockets keep their names: they may be somebody else's too.
+// Close closes what nobody has taken. Of unix sockets it removes the names that are ours.
 func (s *Set) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, l := range s.given {
-		Keep(l)
-		_ = l.Close() // nobody uses it
+	for _, g := range s.given {
+		unlink(g.Listener, g.Ours)
+		_ = g.Listener.Close() // nobody uses it
 	}
 	s.given = nil
+}
+
+// Taken returns what Listen has returned so far, for another process.
+func (s *Set) Taken() []Given {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.taken)
+}
+
+// Keep lets the names of all unix sockets outlive this process: another one listens on them too.
+func (s *Set) Keep() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range s.taken {
+		unlink(g.Listener, false)
+	}
+}
+
+// Own lets the names of unix sockets that are ours go with this process: the one that gave them has left.
+func (s *Set) Own() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range s.taken {
+		unlink(g.Listener, g.Ours)
+	}
 }
 
 // Has reports whether the address was given.
@@ -78,8 +113,8 @@ func (s *Set) Has(spec Spec) bool {
 
 // index finds a given listener. Called with mu held.
 func (s *Set) index(spec Spec) int {
-	for i, l := range s.given {
-		if same(l.Addr(), spec) {
+	for i, g := range s.given {
+		if same(g.Listener.Addr(), spec) {
 			return i
 		}
 	}
@@ -109,12 +144,24 @@ func same(a net.Addr, spec Spec) bool {
 func (s *Set) Listen(ctx context.Context, spec Spec) (net.Listener, error) {
 	s.mu.Lock()
 	if i := s.index(spec); i >= 0 {
-		l := s.given[i]
-		s.given = append(s.given[:i], s.given[i+1:]...)
+		g := s.given[i]
+		s.given = slices.Delete(s.given, i, i+1)
+		s.taken = append(s.taken, g)
 		s.mu.Unlock()
-		return l, nil
+		return g.Listener, nil
 	}
 	s.mu.Unlock()
+	l, err := open(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taken = append(s.taken, Given{Listener: l, Ours: true})
+	return l, nil
+}
+
+func open(ctx context.Context, spec Spec) (net.Listener, error) {
 	listen := listenUnix
 	if spec.Network != "unix" {
 		listen = listenTCP
@@ -148,7 +195,7 @@ func listenTCP(ctx context.Context, spec Spec) (net.Listener, error) {
 // a file of another kind, is an error.
 func listenUnix(ctx context.Context, spec Spec) (net.Listener, error) {
 	path := spec.Path()
-	if err := removeStale(ctx, path); err != nil {
+	if err := RemoveStale(ctx, "unix", path); err != nil {
 		return nil, err
 	}
 	var config net.ListenConfig
@@ -183,7 +230,9 @@ func listenUnix(ctx context.Context, spec Spec) (net.Listener, error) {
 	return l, nil
 }
 
-func removeStale(ctx context.Context, path string) error {
+// RemoveStale removes what an ended process has left at the path of a unix socket. One that somebody listens on is
+// syscall.EADDRINUSE; network is unix or unixpacket.
+func RemoveStale(ctx context.Context, network, path string) error {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -194,7 +243,7 @@ func removeStale(ctx context.Context, path string) error {
 		return fmt.Errorf("%s is there and no socket", path)
 	}
 	dialer := net.Dialer{Timeout: time.Second}
-	conn, err := dialer.DialContext(ctx, "unix", path)
+	conn, err := dialer.DialContext(ctx, network, path)
 	switch {
 	case err == nil:
 		_ = conn.Close() // it has told what we wanted to know
@@ -219,9 +268,9 @@ func setBacklog(l net.Listener, n int) error {
 	return errors.Join(err, set)
 }
 
-// Keep lets a unix socket's name outlive this process's listener: another process has it too.
-func Keep(l net.Listener) {
+// unlink says whether the name of a unix socket goes with this process's listener.
+func unlink(l net.Listener, on bool) {
 	if u, ok := l.(*net.UnixListener); ok {
-		u.SetUnlinkOnClose(false)
+		u.SetUnlinkOnClose(on)
 	}
 }

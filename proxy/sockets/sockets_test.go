@@ -43,7 +43,7 @@ func TestUnixSocket(t *testing.T) {
 	if _, err := set.Listen(context.Background(), spec); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Fatalf("a live process's socket was taken: %v", err)
 	}
-	sockets.Keep(first)
+	set.Keep()
 	_ = first.Close() // as if its process had been killed
 	if _, err := os.Stat(path); err != nil {
 		t.Fatal(err)
@@ -84,7 +84,7 @@ func TestSharedPortAndBacklog(t *testing.T) {
 func TestGivenSockets(t *testing.T) {
 	opened := listen(t, &sockets.Set{}, sockets.Spec{Network: "tcp", Address: "127.0.0.1:0"})
 	set := &sockets.Set{}
-	set.Give(opened)
+	set.Give(sockets.Given{Listener: opened})
 	_, port, _ := net.SplitHostPort(opened.Addr().String())
 	if set.Has(sockets.Spec{Network: "tcp", Address: "127.0.0.2:" + port}) || set.Has(sockets.Spec{Network: "unix", Address: "/x:" + port}) {
 		t.Error("another address is taken for the same")
@@ -125,7 +125,7 @@ func TestFromSystemd(t *testing.T) {
 	if want := os.Getenv("WALGATE_TEST_SYSTEMD"); want != "" {
 		_ = os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
 		got, err := sockets.FromSystemd()
-		if err != nil || len(got) != 1 || got[0].Addr().String() != want || os.Getenv("LISTEN_FDS") != "" {
+		if err != nil || len(got) != 1 || got[0].Listener.Addr().String() != want || os.Getenv("LISTEN_FDS") != "" {
 			t.Fatalf("%v %v, want %s", got, err, want)
 		}
 		_ = os.Setenv("LISTEN_PID", "1")

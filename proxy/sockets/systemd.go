@@ -16,7 +16,7 @@ const firstFD = 3
 
 // FromSystemd returns the listening sockets that systemd has opened for this process, none if it has not. It may be
 // called once: the variables are removed, so that children do not take them for theirs.
-func FromSystemd() ([]net.Listener, error) {
+func FromSystemd() ([]Given, error) {
 	pid, count := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS")
 	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
 		_ = os.Unsetenv(name) // the name is a valid one
@@ -32,20 +32,29 @@ func FromSystemd() ([]net.Listener, error) {
 }
 
 // fromDescriptors makes listeners of the descriptors, which are closed.
-func fromDescriptors(from, n int) (listeners []net.Listener, err error) {
+func fromDescriptors(from, n int) (listeners []Given, err error) {
 	for fd := from; fd < from+n; fd++ {
 		unix.CloseOnExec(fd)
-		file := os.NewFile(uintptr(fd), "inherited")
-		l, listenErr := net.FileListener(file)
-		_ = file.Close() // the listener has a duplicate
+		l, listenErr := FromDescriptor(fd)
 		if listenErr != nil {
 			err = errors.Join(err, fmt.Errorf("descriptor %d: %w", fd, listenErr))
 			continue
 		}
-		Keep(l) // it is systemd's
-		listeners = append(listeners, l)
+		listeners = append(listeners, Given{Listener: l})
 	}
 	return listeners, err
+}
+
+// FromDescriptor makes a listener of a descriptor, which is closed. The name of a unix socket stays when it is closed.
+func FromDescriptor(fd int) (net.Listener, error) {
+	file := os.NewFile(uintptr(fd), "inherited")
+	defer func() { _ = file.Close() }() // the listener has a duplicate
+	l, err := net.FileListener(file)
+	if err != nil {
+		return nil, fmt.Errorf("make a listener: %w", err)
+	}
+	unlink(l, false)
+	return l, nil
 }
 
 // Notify tells systemd how the process is (sd_notify(3)), for example READY=1; without systemd it does nothing.

@@ -18,7 +18,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -32,6 +34,7 @@ import (
 	"github.com/walgate/walgate/proxy/secure"
 	"github.com/walgate/walgate/proxy/session"
 	"github.com/walgate/walgate/proxy/sockets"
+	"github.com/walgate/walgate/proxy/takeover"
 	"github.com/walgate/walgate/replication"
 	"github.com/walgate/walgate/replication/boottime"
 	"github.com/walgate/walgate/replication/monitor"
@@ -58,10 +61,12 @@ type common struct {
 	monitor    *monitor.Monitor
 	proxy      *proxy.Server
 	reloadTLS  func(secure.ClientConfig, secure.ServerConfig) error
-	register   *store.Registration[ha.ProxyReport]
 	api        *api.Server
 	listener   net.Listener // of the API
-	sockets    sockets.Set  // that this process was given
+	sockets    sockets.Set  // that this process was given, and those that it has opened
+	mesh       *takeover.Mesh
+	accept     chan struct{} // closed when clients may come
+	yielded    atomic.Bool   // another process serves
 
 	background sync.WaitGroup // what serves to the very end
 	clients    sync.WaitGroup // the proxy and its registration
@@ -77,8 +82,9 @@ func newCommon(cfg Config, file string, stderr io.Writer) (*common, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &common{cfg: cfg, file: file, stopped: make(chan struct{}, 1), secret: postgres.NewSecret(cfg.Cluster.Name, []byte(secret)), registry: prometheus.NewRegistry(), failed: make(chan error, services)}
+	c := &common{cfg: cfg, file: file, stopped: make(chan struct{}, 1), secret: postgres.NewSecret(cfg.Cluster.Name, []byte(secret)), registry: prometheus.NewRegistry(), failed: make(chan error, services), accept: make(chan struct{})}
 	c.log, c.level = newLogger(cfg.Log, stderr)
+	c.mesh = takeover.NewMesh(func(processID uint32, secret []byte) { c.proxy.Cancel(processID, secret) }, c.log.With("part", "takeover"))
 	c.parameters.Publish(cfg.Postgres.Parameters)
 	c.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if cfg.API.TokenFile != "" {
@@ -140,14 +146,13 @@ func (c *common) buildProxy(secret []byte) error {
 	cfg.MockSecret = mac.Sum(nil)
 	c.proxy, err = proxy.New(cfg, c.consoleDeps(proxy.Deps{
 		View: c.follower.Views(), Board: &c.boards, Gate: c.follower.Gate(), Logger: c.log.With("part", "proxy"), Registry: c.registry,
-		Wake: c.monitor.Wake, Sockets: &c.sockets,
+		Wake: c.monitor.Wake, Sockets: &c.sockets, Accept: c.accept, Cancel: c.mesh.Cancel,
 	}))
 	if err != nil {
 		return err
 	}
 	c.reloadTLS = c.proxy.ReloadTLS
-	c.register, err = store.NewProxyRegistration(c.registration(), c.store, c.log.With("part", "registration"))
-	return err
+	return nil
 }
 
 func (c *common) registration() store.RegistrationConfig {
@@ -199,36 +204,91 @@ func (c *common) checkPorts() error {
 
 // serve runs what goes on to the very end of the process: it ends with ctx.
 func (c *common) serve(ctx context.Context) {
+	c.observe(ctx)
+	c.serveAPI(ctx)
+}
+
+// observe follows the cluster.
+func (c *common) observe(ctx context.Context) {
 	c.spawn(ctx, &c.background, "follow the store", c.follower.Run)
 	c.spawn(ctx, &c.background, "watch the members", c.monitor.Run)
+}
+
+func (c *common) serveAPI(ctx context.Context) {
 	c.spawn(ctx, &c.background, "serve the API", func(ctx context.Context) error { return c.api.Run(ctx, c.listener) })
 }
 
-// serveProxy runs the proxy and its registration.
-func (c *common) serveProxy(ctx context.Context) {
-	c.spawn(ctx, &c.clients, "serve clients", c.proxy.Run)
+// serveProxy runs the proxy and lets clients in; listening is called when it listens.
+func (c *common) serveProxy(ctx context.Context, listening func()) {
+	close(c.accept)
+	c.runProxy(ctx)
 	c.clients.Go(func() { // ends when the proxy listens, or with ctx
 		if _, err := c.proxy.Addrs(ctx); err == nil {
 			c.sockets.Close() // systemd's that no listener is configured for
 			c.notify("READY=1")
+			listening()
 		}
 	})
-	c.spawn(ctx, &c.clients, "keep the registration", c.register.Run)
-	c.clients.Go(func() { // ends with ctx
-		id := proxyID(c.cfg)
-		for {
-			report, changed := c.proxy.Reports().Changed()
-			c.register.Update(ha.ProxyReport{
-				ID: id, Addr: c.cfg.Proxy.Listen, API: c.cfg.AdvertiseAPI(), Epoch: report.Epoch, Sessions: report.Sessions,
-				Held: report.Held, HandoffID: report.HandoffID, OpenTx: report.OpenTx,
-			})
-			select {
-			case <-changed:
-			case <-ctx.Done():
-				return
-			}
+}
+
+// runProxy runs the proxy, which lets clients in once accept is closed. When its clients have left after another process
+// has taken over, this one stops.
+func (c *common) runProxy(ctx context.Context) {
+	c.spawn(ctx, &c.clients, "serve clients", func(ctx context.Context) error {
+		err := c.proxy.Run(ctx)
+		if err == nil && c.yielded.Load() {
+			c.stop()
+			<-ctx.Done()
 		}
+		return err
 	})
+}
+
+// stop begins the end of the process; it does not wait.
+func (c *common) stop() {
+	select {
+	case c.stopped <- struct{}{}:
+	default: // it is ending already
+	}
+}
+
+// enrol keeps a registration of the proxy under the id until ctx ends or the returned function, which waits for the
+// removal, is called.
+func (c *common) enrol(ctx context.Context, id, api string) (leave func(), err error) {
+	registration, err := store.NewProxyRegistration(c.registration(), c.store, c.log.With("part", "registration", "id", id))
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var tasks sync.WaitGroup
+	tasks.Go(func() { _ = registration.Run(ctx) }) // it ends with ctx only
+	tasks.Go(func() { c.keepReport(ctx, registration, id, api) })
+	c.clients.Go(tasks.Wait)
+	return func() {
+		cancel()
+		tasks.Wait()
+	}, nil
+}
+
+// keepReport keeps the report true until ctx ends. A handoff waits for what it says; numbers that nobody waits for are
+// brought up to date when the registration would be renewed anyway.
+func (c *common) keepReport(ctx context.Context, registration *store.Registration[ha.ProxyReport], id, api string) {
+	renew := time.NewTicker(c.cfg.HA.Registration)
+	defer renew.Stop()
+	for {
+		report, changed := c.proxy.Reports().Changed()
+		now := c.proxy.Report()
+		registration.Update(ha.ProxyReport{
+			ID: id, Addr: c.cfg.Proxy.Listen, API: api, Epoch: report.Epoch, Sessions: now.Sessions,
+			Held: now.Held, HandoffID: report.HandoffID, OpenTx: report.OpenTx,
+		})
+		select {
+		case <-changed:
+		case <-renew.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // spawn runs a service whose end before that of ctx is the end of the process.
@@ -347,7 +407,8 @@ func proxyConfig(cfg Config) (proxy.Config, error) {
 		MaxVerifiers: p.Auth.MaxVerifiers, MaxConcurrentLog: p.Auth.MaxConcurrent, SCRAMIterations: p.Auth.SCRAMIterations,
 		MaxClients: p.MaxClients, LoginTimeout: p.LoginTimeout, HoldTimeout: p.HoldTimeout, MaxHeld: p.HeldSessions,
 		MaxHeldBytes: int64(p.HeldBytes), DrainLinger: p.Limits.DrainLinger, ShutdownGrace: p.ShutdownTimeout,
-		Level: level, MaxLagBytes: int64(p.Routing.MaxLagBytes), MaxLag: p.Routing.MaxLag, MaxStatusAge: p.Routing.MaxStatusAge,
+		TakeoverDrain: p.Takeover.Drain,
+		Level:         level, MaxLagBytes: int64(p.Routing.MaxLagBytes), MaxLag: p.Routing.MaxLag, MaxStatusAge: p.Routing.MaxStatusAge,
 		CatalogRefresh: p.Routing.CatalogRefresh, HarmlessFunctions: p.Routing.HarmlessFunctions, PrimaryFunctions: p.Routing.PrimaryFunctions,
 		GateRecheck: p.Limits.GateRecheck, MaxCollected: int(p.Limits.CollectedBytes), MaxHeldReply: int(p.Limits.HeldReplyBytes),
 		MaxSettings: p.Limits.Settings, MaxClientPrepared: p.Limits.ClientPrepared, MetricPools: p.Limits.MetricPools,

@@ -118,6 +118,7 @@ type ProxyConfig struct {
 	MaxClients      int              `key:"max_clients" doc:"Limit of client connections."`
 	LoginTimeout    time.Duration    `key:"login_timeout" doc:"Limit of a login, waiting for a primary included."`
 	ShutdownTimeout time.Duration    `key:"shutdown_timeout" doc:"How long open transactions may go on when this process stops."`
+	Takeover        TakeoverConfig   `key:"takeover" doc:"Replacing a running 'walgate proxy' by a new process; see docs/takeover.md. Not used by 'walgate node'."`
 	Admin           AdminConfig      `key:"admin" doc:"The console: see docs/console.md."`
 	Auth            AuthConfig       `key:"auth" doc:"How clients prove who they are; see docs/authentication.md."`
 	Limits          LimitsConfig     `key:"limits" doc:"Bounds that seldom need a change."`
@@ -135,6 +136,12 @@ type ListenerConfig struct {
 	ReusePort bool     `key:"reuse_port" doc:"Several processes may listen on the address (SO_REUSEPORT), and the kernel spreads connections."`
 	Backlog   int      `key:"backlog" doc:"Connections that wait to be accepted; 0 means as many as the kernel allows."`
 	ProxyFrom []string `key:"proxy_from" doc:"Load balancers, as prefixes, whose connections begin with a header of the PROXY protocol (version 1 or 2); from anywhere else such a header is refused."`
+}
+
+// TakeoverConfig says how a new process takes over from the running one.
+type TakeoverConfig struct {
+	Socket string        `key:"socket" doc:"Unix socket, for its own user alone, at which the running process waits for 'walgate proxy --takeover'. Empty: takeover-LISTEN.sock in node.run_dir, if it can be made there."`
+	Drain  time.Duration `key:"drain" doc:"Clients that are still connected to the old process after this time are ended as at a shutdown."`
 }
 
 // ProxyTLSConfig is TLS toward applications.
@@ -322,7 +329,7 @@ func Default() Config {
 			},
 			Timeouts:    TimeoutsConfig{CancelGrace: 10 * time.Second, QueryWait: 2 * time.Minute, QueryWaitNotify: 5 * time.Second},
 			HoldTimeout: 30 * time.Second, HeldSessions: 10000, HeldBytes: 256 << 20, MaxClients: 10000,
-			LoginTimeout: 60 * time.Second, ShutdownTimeout: 5 * time.Second,
+			LoginTimeout: 60 * time.Second, ShutdownTimeout: 5 * time.Second, Takeover: TakeoverConfig{Drain: time.Hour},
 			Admin: AdminConfig{Databases: []string{"walgate", "pgbouncer"}, Users: []string{"postgres"}, StatsPeriod: time.Minute},
 			Auth: AuthConfig{
 				Source: []string{"cluster"}, QueryDatabase: "postgres", Database: "postgres", Refresh: 20 * time.Millisecond, MaxVerifiers: 10000, MaxConcurrent: 16, SCRAMIterations: 4096,

@@ -16,12 +16,7 @@ func (c *common) consoleDeps(deps proxy.Deps) proxy.Deps {
 	deps.Reload = func() error { return c.reload(c.file) }
 	deps.Set = c.set
 	if c.cfg.Node.Name == "" { // with a node, PostgreSQL would end too: that is its service's business
-		deps.Stop = func() {
-			select {
-			case c.stopped <- struct{}{}:
-			default: // it is ending already
-			}
-		}
+		deps.Stop = c.stop
 	}
 	return deps
 }

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/walgate/walgate/ha/api"
+	"github.com/walgate/walgate/proxy/takeover"
 )
 
 // DemoOptions choose a demo; zero values mean what the demo had before, or the default of a new one.
@@ -366,6 +367,9 @@ func rankStop(name, primary string) int {
 }
 
 func (d *Demo) sidecarProcess() Process {
+	if pid, err := takeover.Holding(d.takeoverSocket()); err == nil {
+		return FindProcess(pid) // it may have taken over from the one that the demo has started
+	}
 	var p Process
 	content, err := os.ReadFile(filepath.Join(d.dir, "sidecar", "process.json"))
 	if err != nil || json.Unmarshal(content, &p) != nil || !p.Alive() {

@@ -132,6 +132,7 @@ func (d *Demo) nodeConfig(i int) Config {
 func (d *Demo) sidecarConfig() Config {
 	c := d.base()
 	c.Proxy.ID, c.Proxy.Listen, c.API.Listen = "sidecar", d.address(0), d.address(offsetSidecarAPI)
+	c.Proxy.Takeover.Socket = d.takeoverSocket()
 	return c
 }
 
@@ -163,3 +164,5 @@ func traversable(dir string) error {
 	}
 	return nil
 }
+
+func (d *Demo) takeoverSocket() string { return filepath.Join(d.runDir("sidecar"), "takeover.sock") }

@@ -36,6 +36,7 @@ var allowed = map[string][]string{
 	"proxy/secure":    {},
 	"proxy/preamble":  {},
 	"proxy/sockets":   {},
+	"proxy/takeover":  {"proxy/sockets"},
 	"proxy/session":   {"proxy/wire", "router", "replication"},
 	"proxy/catalog":   {"router", "replication"},
 	"proxy/auth":      {"proxy/wire", "replication"},

@@ -200,7 +200,10 @@ func (n *node) run(ctx context.Context) error {
 	n.onHangup(background, hangup, n.file)
 	n.background.Go(func() { n.keepFacts(background) })
 	n.background.Go(func() { n.keepParameters(agentCtx) })
-	n.serveProxy(clients)
+	n.serveProxy(clients, func() {})
+	if _, err := n.enrol(clients, proxyID(n.cfg), n.cfg.AdvertiseAPI()); err != nil {
+		n.failed <- err // which ends all that runs
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- n.agent.Run(agentCtx) }() // waited for below
 	n.log.Info("node runs", "cluster", n.cfg.Cluster.Name, "listen", n.cfg.Proxy.Listen, "api", n.cfg.API.Listen)

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 	"net"
 	"net/netip"
@@ -10,8 +11,11 @@ import (
 	"github.com/walgate/walgate/proxy/sockets"
 )
 
-// notify tells systemd; it never fails the process.
+// notify tells systemd; it never fails the process. Once another process is the service, this one says nothing.
 func (c *common) notify(lines ...string) {
+	if c.yielded.Load() {
+		return
+	}
 	if err := sockets.Notify(lines...); err != nil {
 		c.log.Warn("systemd not told", "err", err)
 	}
@@ -26,11 +30,15 @@ func (c *common) takeInherited() error {
 
 // listenAPI opens the API's listener, unless this process was given one for the address.
 func (c *common) listenAPI(ctx context.Context) (net.Listener, error) {
-	if spec := (sockets.Spec{Network: "tcp", Address: c.cfg.API.Listen}); c.sockets.Has(spec) {
-		return c.sockets.Listen(ctx, spec)
+	l, err := c.sockets.Listen(ctx, sockets.Spec{Network: "tcp", Address: c.cfg.API.Listen})
+	if err != nil {
+		return nil, fmt.Errorf("listen for the API: %w", err)
 	}
-	return c.api.Listen(ctx)
+	return l, nil
 }
+
+// maxSocketPath is how many bytes the path of a unix socket may have (sun_path, with its zero byte, holds 108).
+const maxSocketPath = 107
 
 // defaultSocketMode is PostgreSQL's own: a password is asked for all the same.
 const defaultSocketMode = 0o777
@@ -58,8 +66,8 @@ func (k *check) listener(key string, l ListenerConfig) {
 	if _, err := strconv.ParseUint(l.Mode, 8, 9); l.Mode != "" && err != nil {
 		k.failf(key+".mode", "%q; allowed: an octal number such as 0770", l.Mode)
 	}
-	if l.Network == "unix" && len(sockets.Spec{Address: l.Listen}.Path()) > 107 {
-		k.failf(key+".listen", "%q; allowed: a path of at most 107 bytes", l.Listen)
+	if l.Network == "unix" && len(sockets.Spec{Address: l.Listen}.Path()) > maxSocketPath {
+		k.failf(key+".listen", "%q; allowed: a path of at most %d bytes", l.Listen, maxSocketPath)
 	}
 	if l.Backlog < 0 {
 		k.failf(key+".backlog", "%d; allowed: 0 or more", l.Backlog)

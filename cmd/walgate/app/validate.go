@@ -263,6 +263,9 @@ func (c *Config) validateProxy(k *check) {
 		k.oneOf(key+".target", l.Target, "primary", "replica", "auto")
 		k.listener(key, l)
 	}
+	if len(p.Takeover.Socket) > maxSocketPath {
+		k.failf("proxy.takeover.socket", "%q; allowed: a path of at most %d bytes", p.Takeover.Socket, maxSocketPath)
+	}
 	k.proxyTLS(p)
 	k.oneOf("proxy.pool.mode", p.Pool.Mode, "transaction", "session", "statement")
 	c.validatePools(k)
