@@ -226,6 +226,8 @@ func TestSessionCommands(t *testing.T) {
 		{"copy t (a, b) from stdin with (format csv)", facts{CommandCopyIn, CopyData, "", ""}},
 		{"copy t to stdout", facts{CommandCopyOut, CopyData, "", ""}},
 		{"copy t from program 'x'", facts{CommandCopyFile, 0, "", ""}},
+		{"set plpgsql.extra_warnings to 'all'", facts{CommandSet, State, "plpgsql.extra_warnings", "all"}},
+		{"set PLPGSQL.Other to 'all'", facts{CommandSet, State | PinState, "plpgsql.other", "all"}},
 		{"begin; select 1; commit", facts{CommandMany, TxControl | MayCommit, "", ""}},
 		{"set a = 1; set b = 2", facts{CommandMany, State, "", ""}},
 	}

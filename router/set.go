@@ -85,6 +85,23 @@ func (c *classifier) setParameter() {
 	c.next()
 	c.setValue()
 	c.setSpecial()
+	c.setPlaceholder()
+}
+
+// setPlaceholder notes a parameter that the server may know only as long as a library has not been loaded: PL/pgSQL, which
+// any statement may load, removes those of its name that are not its own.
+func (c *classifier) setPlaceholder() {
+	const prefix = "plpgsql."
+	var buf [64]byte
+	name := c.v.AppendName(buf[:0], c.sql)
+	if c.v.Command == CommandSet && len(name) > len(prefix) && equalFold(name[:len(prefix)], prefix) &&
+		!plpgsqlSettings[string(appendFolded(name[:0], name[len(prefix):]))] {
+		c.v.Flags |= PinState
+	}
+}
+
+var plpgsqlSettings = map[string]bool{
+	"check_asserts": true, "extra_errors": true, "extra_warnings": true, "print_strict_params": true, "variable_conflict": true,
 }
 
 // punctOrTo reports whether = or TO stands here.

@@ -137,8 +137,10 @@ func (s *Session) applySet(cmd router.Command, flags router.Flags, e *effect) {
 	switch {
 	case flags.Has(router.ValueDefault):
 		t.reset(name)
-	case !e.plain || len(t.now.want.all()) >= s.cfg.MaxSettings || len(e.value) > maxSettingValue:
+	case !e.plain || flags.Has(router.PinState) || len(t.now.want.all()) >= s.cfg.MaxSettings || len(e.value) > maxSettingValue:
 		s.pins.setting = true
+	case name == settingDateStyle:
+		t.set(name, s.wholeDateStyle(e.value))
 	default:
 		t.set(name, e.value)
 	}
