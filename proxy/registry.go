@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/subtle"
 	"maps"
+	mathrand "math/rand/v2"
 	"sync"
 
 	"github.com/walgate/walgate/proxy/session"
@@ -41,13 +42,20 @@ type seat struct {
 }
 
 func newRegistry(limit int) *registry {
-	r := &registry{max: limit, entries: map[uint32]member{}, seats: map[place]*seat{}, databases: map[string]int{}, users: map[string]int{}}
+	r := &registry{max: limit, last: firstID(), entries: map[uint32]member{}, seats: map[place]*seat{}, databases: map[string]int{}, users: map[string]int{}}
 	r.gone.L = &r.mu
 	return r
 }
 
-// enter gives a client of the driver the next free id: a positive int32, as drivers expect of a process id. ok is false
-// when there are too many.
+// firstID returns a random id, so that those of several proxies hardly meet.
+func firstID() uint32 {
+	return session.MinProcessID + mathrand.Uint32N(idCount)
+}
+
+// idCount is how many ids there are: they are positive int32s, as drivers expect of a process id.
+const idCount = 1<<31 - session.MinProcessID
+
+// enter gives a client of the driver the next free id. ok is false when there are too many.
 func (r *registry) enter(d driver) (id uint32, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -55,7 +63,7 @@ func (r *registry) enter(d driver) (id uint32, ok bool) {
 		return 0, false
 	}
 	for {
-		r.last = r.last%(1<<31-1) + 1
+		r.last = session.MinProcessID + (r.last-session.MinProcessID+1)%idCount
 		if _, taken := r.entries[r.last]; !taken {
 			break
 		}

@@ -277,7 +277,7 @@ func (s *Server) sessionConfig(target router.Target) *session.Config {
 		Gate: s.deps.Gate, View: &s.view, Target: target, Level: s.cfg.Level, HoldTimeout: s.cfg.HoldTimeout,
 		GateRecheck: s.cfg.GateRecheck, MaxCollected: s.cfg.MaxCollected, MaxHeldReply: s.cfg.MaxHeldReply,
 		MaxSettings: s.cfg.MaxSettings, MaxPrepared: s.cfg.MaxClientPrepared, Timeouts: s.cfg.Timeouts,
-		ResetQuery: s.cfg.ResetQuery, Failures: &s.failures,
+		ResetQuery: s.cfg.ResetQuery, Failures: &s.failures, Processes: s.pools,
 	}
 }
 

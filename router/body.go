@@ -10,6 +10,14 @@ const (
 	bodyDefinition                    // DDL and the rest: only pins matter
 )
 
+// running takes from flags those that only count when the body is run at once.
+func (m bodyMode) running(flags Flags) Flags {
+	if m == bodyDefinition {
+		return flags &^ (Processes | OwnStatements)
+	}
+	return flags
+}
+
 // chain is the dotted name read last and what stood before it.
 type chain struct {
 	context Token // the token before the first part
@@ -119,7 +127,7 @@ func (c *classifier) bodyWord(mode bodyMode) bool {
 			c.v.Flags |= PinTempTable | State
 		}
 		if isNodeLocalRelation(word) {
-			c.v.Flags |= NodeLocal
+			c.v.Flags |= mode.running(relationFlags(word))
 			return false
 		}
 	}
@@ -137,6 +145,10 @@ func (c *classifier) call(name chain, mode bodyMode, distinctOn bool) bool {
 		return true
 	case funcNodeLocal:
 		c.v.Flags |= NodeLocal
+	case funcProcess:
+		c.v.Flags |= mode.running(NodeLocal | Processes)
+	case funcStatements:
+		c.v.Flags |= mode.running(NodeLocal | OwnStatements)
 	case funcAdvisory:
 		c.v.Flags |= PinAdvisoryLock | State
 	case funcAdvisoryAll:

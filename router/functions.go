@@ -24,6 +24,8 @@ const (
 	funcSeed
 	funcSnapshot
 	funcLargeObject
+	funcProcess    // takes the id of a server process
+	funcStatements // shows the prepared statements of the server connection
 )
 
 //go:embed builtin.txt
@@ -52,20 +54,23 @@ const volatileBuiltins = `brin_desummarize_range brin_summarize_new_values brin_
 cursor_to_xml cursor_to_xmlschema gin_clean_pending_list lo_close lo_creat lo_create lo_export lo_from_bytea lo_get
 lo_import lo_lseek lo_lseek64 lo_put lo_tell lo_tell64 lo_truncate lo_truncate64 lo_unlink loread lowrite
 pg_advisory_xact_lock pg_advisory_xact_lock_shared pg_try_advisory_xact_lock pg_try_advisory_xact_lock_shared
-pg_backup_start pg_backup_stop pg_start_backup pg_stop_backup pg_cancel_backend pg_copy_logical_replication_slot
+pg_backup_start pg_backup_stop pg_start_backup pg_stop_backup pg_copy_logical_replication_slot
 pg_copy_physical_replication_slot pg_create_logical_replication_slot pg_create_physical_replication_slot
-pg_create_restore_point pg_drop_replication_slot pg_import_system_collations pg_log_backend_memory_contexts
+pg_create_restore_point pg_drop_replication_slot pg_import_system_collations
 pg_logical_emit_message pg_logical_slot_get_binary_changes pg_logical_slot_get_changes
 pg_logical_slot_peek_binary_changes pg_logical_slot_peek_changes pg_nextoid pg_notify pg_promote pg_reload_conf
-pg_replication_slot_advance pg_rotate_logfile pg_stat_reset pg_switch_wal pg_terminate_backend pg_wal_replay_pause
+pg_replication_slot_advance pg_rotate_logfile pg_stat_reset pg_switch_wal pg_wal_replay_pause
 pg_wal_replay_resume pg_current_xact_id txid_current pg_xact_status txid_status pg_last_committed_xact
 pg_xact_commit_timestamp`
 
+const processFunctions = `pg_cancel_backend pg_terminate_backend pg_log_backend_memory_contexts pg_blocking_pids
+pg_safe_snapshot_blocking_pids pg_isolation_test_session_is_blocked pg_stat_get_activity`
+
 const nodeLocalFunctions = `pg_backend_pid pg_conf_load_time pg_postmaster_start_time pg_config pg_current_snapshot
-pg_current_xact_id_if_assigned pg_visible_in_snapshot pg_cursor pg_prepared_statement pg_listening_channels
+pg_current_xact_id_if_assigned pg_visible_in_snapshot pg_cursor pg_listening_channels
 pg_get_replication_slots pg_my_temp_schema pg_is_other_temp_schema pg_relation_filenode pg_relation_filepath
 pg_filenode_relation pg_walfile_name pg_walfile_name_offset txid_current_if_assigned txid_current_snapshot
-txid_visible_in_snapshot pg_trigger_depth pg_blocking_pids pg_safe_snapshot_blocking_pids pg_control_checkpoint
+txid_visible_in_snapshot pg_trigger_depth pg_control_checkpoint
 pg_control_init pg_control_recovery pg_control_system pg_current_logfile pg_current_wal_flush_lsn
 pg_current_wal_insert_lsn pg_current_wal_lsn pg_database_size pg_indexes_size pg_relation_size pg_table_size
 pg_tablespace_size pg_total_relation_size pg_get_wal_replay_pause_state pg_is_wal_replay_paused
@@ -97,6 +102,8 @@ func buildFunctions(builtin string) map[string]funcClass {
 	add(funcSeed, "setseed")
 	add(funcSnapshot, "pg_export_snapshot")
 	add(funcLargeObject, "lo_open")
+	add(funcProcess, processFunctions)
+	add(funcStatements, "pg_prepared_statement")
 	return table
 }
 
@@ -107,6 +114,17 @@ var nodeLocalRelations = map[string]bool{
 	"pg_replication_slots": true, "pg_replication_origin_status": true, "pg_shmem_allocations": true,
 	"pg_shmem_allocations_numa": true, "pg_backend_memory_contexts": true, "pg_hba_file_rules": true,
 	"pg_ident_file_mappings": true, "pg_file_settings": true, "pg_config": true, "pg_buffercache": true, "pg_aios": true,
+}
+
+// relationFlags tells what is special about looking at such a view.
+func relationFlags(name []byte) Flags {
+	switch string(name) {
+	case "pg_stat_activity", "pg_locks":
+		return NodeLocal | Processes
+	case "pg_prepared_statements":
+		return NodeLocal | OwnStatements
+	}
+	return NodeLocal
 }
 
 // sharedSettings are parameters whose value is the session's own, or the same on all nodes of a cluster, so that SHOW

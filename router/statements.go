@@ -246,7 +246,7 @@ func (c *classifier) explain() {
 		c.v.Kind = Write
 	}
 	if !analyze {
-		c.v.Flags &= NodeLocal | Executes
+		c.v.Flags &= NodeLocal | Executes | Processes | OwnStatements
 	}
 	if !c.v.Flags.Has(Executes) {
 		c.v.Name = Span{}

@@ -134,6 +134,10 @@ const (
 	Executes
 	// TxPrepared: some statement is PREPARE TRANSACTION, COMMIT PREPARED or ROLLBACK PREPARED.
 	TxPrepared
+	// Processes: some statement may name server processes by their ids (pg_terminate_backend, pg_stat_activity ...).
+	Processes
+	// OwnStatements: some statement looks at the prepared statements of its server connection.
+	OwnStatements
 )
 
 // Pins is the set of all pinning flags.

@@ -240,6 +240,7 @@ type Config struct {
 	// ResetQuery makes a server connection that a client in session pooling has left fit for others (DISCARD ALL).
 	ResetQuery string
 	Timeouts   Timeouts
+	Processes  Processes // nil: what clients say of processes is not understood
 
 	shared interner
 }

@@ -83,3 +83,12 @@ func (c *statementCache) remove(name string) {
 }
 
 func (c *statementCache) clear() { c.byName, c.newest, c.oldest = nil, nil, nil }
+
+// names returns all names.
+func (c *statementCache) names() []string {
+	all := make([]string, 0, len(c.byName))
+	for name := range c.byName {
+		all = append(all, name)
+	}
+	return all
+}

@@ -3,6 +3,7 @@ package session
 import (
 	"github.com/walgate/walgate/proxy/wire"
 	"github.com/walgate/walgate/replication"
+	"github.com/walgate/walgate/router"
 )
 
 // viewChanged looks at what a newer view, or a newer state of the gate, means for the server connection.
@@ -77,7 +78,7 @@ func (s *Session) commitOutstanding() bool {
 
 // serverFatal takes an error after which the server closes the connection.
 func (s *Session) serverFatal(now replication.Instant, t wire.Trouble, p wire.Piece, out *Actions) {
-	gone := deadly(t.Code) || s.retry.possible || s.phase != phaseReady || string(t.Code) == "40001"
+	gone := (deadly(t.Code) || s.retry.possible || s.phase != phaseReady || string(t.Code) == "40001") && !s.endsItself(t)
 	out.detach(Discard, "server ended the connection")
 	switch {
 	case s.phase == phaseLeaving:
@@ -92,6 +93,13 @@ func (s *Session) serverFatal(now replication.Instant, t wire.Trouble, p wire.Pi
 		s.leave(out)
 		s.end(nil, out)
 	}
+}
+
+// endsItself reports whether a server ends because the client's own statement may have asked for it.
+func (s *Session) endsItself(t wire.Trouble) bool {
+	o := s.ledger.Head()
+	return string(t.Code) == errAdminShutdown.Code && s.phase == phaseReady && o != nil && !o.Injected &&
+		o.Ref.flags.Has(router.Processes)
 }
 
 // serverGone decides what becomes of the session whose server connection has ended (or is being discarded: then the
@@ -166,11 +174,7 @@ func (s *Session) lostPins() {
 	if s.untold == nil && !s.ghost {
 		s.untold = errStateLost
 	}
-	for name, st := range s.prepared.named {
-		if st.large {
-			delete(s.prepared.named, name)
-		}
-	}
+	s.prepared.giveUpOwn()
 }
 
 // undoAll takes back what unanswered requests would have done.

@@ -8,6 +8,7 @@ import (
 )
 
 func (s *Session) forwardParse(p wire.Piece, body []byte, out *Actions) {
+	first := !s.group
 	s.group = true
 	s.srv.Meter.clientParse()
 	if !p.Last {
@@ -25,12 +26,19 @@ func (s *Session) forwardParse(p wire.Piece, body []byte, out *Actions) {
 		out.put(Server, wire.AppendParse(out.own(Server), "", failing, noTypes))
 		return
 	}
+	st := s.newStatement(name, text, types)
+	if first && s.wantsOwn(&st.verdict, text) {
+		s.takeOwn(out)
+	}
 	old := s.prepared.find(name)
+	if len(name) > 0 && s.pins.own {
+		s.forwardOwnParse(p, old, st, out)
+		return
+	}
 	if old != nil && len(name) > 0 && !(s.retry.again && old.text == string(text) && old.types == string(types)) {
 		s.forwardDuplicate(old, out)
 		return
 	}
-	st := s.newStatement(name, text, types)
 	prev := s.prepared.install(st)
 	r := request{stmt: st, prev: prev, bits: parses}
 	if st.canonical == "" {
@@ -56,15 +64,28 @@ func (s *Session) opensBlock(text []byte) bool {
 	return s.refuses(&v)
 }
 
+// forwardOwnParse passes on a Parse to a server that has the client's statements under their own names.
+func (s *Session) forwardOwnParse(p wire.Piece, old, st *statement, out *Actions) {
+	var r request
+	if old == nil { // else the server refuses it
+		r.stmt = st.own()
+		s.prepared.install(r.stmt)
+	}
+	s.srv.Meter.serverParse()
+	s.push1(wire.OwedParse, r, out)
+	s.write(p.Bytes, out)
+}
+
 // noTypes is an empty list of parameter types.
 var noTypes = []byte{0, 0}
 
 // unnamedParse is the message for an unnamed statement, rewritten if its text must be.
 func (s *Session) unnamedParse(st *statement, p wire.Piece) []byte {
-	if st.text == st.asked {
+	now := s.present(st)
+	if now.text == st.asked {
 		return p.Bytes
 	}
-	return wire.AppendParse(nil, "", st.text, []byte(st.types))
+	return wire.AppendParse(nil, "", now.text, []byte(now.types))
 }
 
 // forwardDuplicate lets the server refuse a name that is taken: it prepares the old statement once more.
@@ -100,6 +121,7 @@ func (s *Session) forwardLargeParse(p wire.Piece, text []byte, out *Actions) {
 const maxName = 4096
 
 func (s *Session) forwardBind(p wire.Piece, body []byte, out *Actions) {
+	first := !s.group
 	s.group = true
 	s.srv.Meter.bound()
 	portal, name, rest, err := wire.ParseBind(body)
@@ -109,24 +131,32 @@ func (s *Session) forwardBind(p wire.Piece, body []byte, out *Actions) {
 		return
 	}
 	st := s.prepared.find(name)
+	if first && st != nil && !st.large && s.wantsOwn(&st.verdict, nil) {
+		s.takeOwn(out)
+		st = s.prepared.find(name)
+	}
 	if st == nil { // the server says that there is none, or has one made in SQL
 		s.push1(wire.OwedBind, request{}, out)
 		s.portals.bound(portal, nil)
 		s.write(p.Bytes, out)
 		return
 	}
+	after := rest
+	if p.Last && st.verdict.Flags.Has(router.Processes) {
+		st, after = s.present(st), s.presentParameters(rest)
+	}
 	if !st.large {
 		s.ensure(st, out)
 	}
 	s.portals.bound(portal, st)
 	s.push1(wire.OwedBind, request{stmt: st}, out)
-	if st.canonical == st.name {
+	if st.canonical == st.name && len(after) == len(rest) && (len(rest) == 0 || &after[0] == &rest[0]) {
 		s.write(p.Bytes, out)
 		return
 	}
-	left := p.Length - int64(len(portal)+len(name)+2)
+	left := p.Length - int64(len(portal)+len(name)+2+len(rest)-len(after))
 	b := wire.AppendBindHeader(out.own(Server), string(portal), st.canonical, left)
-	out.put(Server, append(b, rest...))
+	out.put(Server, append(b, after...))
 }
 
 func (s *Session) forwardDescribe(p wire.Piece, body []byte, out *Actions) {
@@ -153,16 +183,21 @@ func (s *Session) forwardClose(p wire.Piece, body []byte, out *Actions) {
 	s.group = true
 	kind, name, err := wire.ParseTarget(body)
 	if err == nil && kind == 'S' {
-		if st := s.prepared.find(name); st != nil && !st.large {
+		st := s.prepared.find(name)
+		if st != nil {
+			s.prepared.remove(st.name)
+		}
+		if st != nil && !st.large {
 			if st.name == "" {
 				s.portals.unnamedHere = false
 			}
-			s.prepared.remove(st.name)
 			s.local(request{stmt: st, answer: '3'}, out)
 			return
 		}
+		s.push1(wire.OwedClose, request{stmt: st}, out)
+	} else {
+		s.push1(wire.OwedClose, request{}, out)
 	}
-	s.push1(wire.OwedClose, request{}, out)
 	s.write(p.Bytes, out)
 }
 

@@ -1,6 +1,8 @@
 package session
 
 import (
+	"sync/atomic"
+
 	"github.com/walgate/walgate/replication"
 )
 
@@ -16,6 +18,8 @@ type ServerFacts struct {
 	Secret    []byte
 	// Meter counts what sessions do here; nil: nobody wants to know.
 	Meter *Meter
+
+	client atomic.Uint32 // see Client
 
 	reported   []Parameter // ParameterStatus values as last seen, sorted by name
 	settings   *settingSet // what sessions have set here, relative to a fresh login

@@ -98,7 +98,14 @@ func (s *Session) forwardQuery(p wire.Piece, body []byte, out *Actions) {
 		r.effect = makeEffect(&v, text, s.opts)
 	}
 	s.pin(v.Command, v.Flags)
-	if changed := s.rewrite(&v, text, &r, out); changed != nil {
+	if s.wantsOwn(&v, text) {
+		s.takeOwn(out)
+	}
+	changed := s.rewrite(&v, text, &r, out)
+	if r.flags.Has(router.Processes) {
+		changed = s.rewriteProcesses(changed, text, &r)
+	}
+	if changed != nil {
 		s.push1(wire.OwedQuery, r, out)
 		b, at := wire.BeginQuery(out.own(Server))
 		out.put(Server, wire.EndQuery(append(b, changed...), at))
@@ -186,6 +193,7 @@ func (s *Session) ensure(st *statement, out *Actions) bool {
 		if s.portals.unnamedHere {
 			return false
 		}
+		st = s.present(st)
 		s.portals.unnamedHere = true
 	} else if s.srv.statements.use(st.canonical) {
 		return false

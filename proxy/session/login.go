@@ -203,7 +203,7 @@ func (s *Session) authResult(auth *AuthOutcome, out *Actions) {
 		s.end(failureFields(auth.Failure, severityFatal, errAdminShutdown), out)
 		return
 	}
-	s.mode, s.catalog = auth.PoolMode, auth.Catalog
+	s.mode, s.catalog, s.id = auth.PoolMode, auth.Catalog, auth.ProcessID
 	s.phase = phaseReady
 	s.tellFirst(auth.Parameters)
 	b := wire.AppendAuthenticationOk(out.own(Client))

@@ -10,6 +10,7 @@ type pins struct {
 	prepare bool         // statements prepared in SQL
 	setting bool         // a parameter whose value can't be carried
 	large   bool         // a prepared statement too large to be carried
+	own     bool         // the prepared statements are on the server under their own names; implies prepare
 	// ended: they end with the turn if it commits. renewed: something that was sent since the session was last quiet may
 	// set them, so that they don't end.
 	ended, renewed router.Flags
@@ -74,7 +75,7 @@ func (s *Session) applyState(cmd router.Command, flags router.Flags) {
 	case router.CommandCloseAll:
 		s.unpin(router.PinHoldCursor)
 	case router.CommandDeallocateAll:
-		s.pins.prepare = false
+		s.pins.prepare, s.pins.own = false, false
 		s.srv.statements.clear()
 	}
 	if flags.Has(router.AdvisoryUnlockAll) {

@@ -9,14 +9,15 @@ import (
 
 // statement is a prepared statement of a client. It is immutable once installed, but for a newer verdict in its body.
 type statement struct {
-	name      string // the client's; empty: the unnamed statement
-	canonical string // its name on every server; "" for the unnamed one
+	name      string     // the client's; empty: the unnamed statement
+	canonical string     // its name on every server; "" for the unnamed one
+	carried   *statement // the same as it is carried, of one that is on a server under its own name
 	*body
 }
 
 // body is what statements share: it is immutable.
 type body struct {
-	asked    string // the text as the client sent it
+	asked    string // the text as the client sent it; sql: what stands behind the name
 	text     string // the text that is sent
 	types    string // raw: int16 count, int32 each
 	literals string // of the settings when it was parsed
@@ -25,10 +26,11 @@ type body struct {
 	effect   *effect // nil, or what executing it does, to be copied
 	sql      bool    // prepared by PREPARE: text is all of that
 	// inner is the prepared statement that an EXECUTE in the extended protocol names.
-	inner   *statement
-	large   bool   // the text was too large to keep: it exists on one server only
-	id      string // the canonical name
-	unnamed statement
+	inner    *statement
+	original string // sql: the text as the client sent it
+	large    bool   // it exists on one server only: the text was too large to keep, or it is there under its own name
+	id       string // the canonical name
+	unnamed  statement
 }
 
 // newStatement makes a client's statement.

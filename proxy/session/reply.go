@@ -88,6 +88,7 @@ func (s *Session) reply(now replication.Instant, p wire.Piece, out *Actions) {
 		s.serverParameter(p, out)
 	case 'A':
 		if s.phase == phaseReady {
+			p.Bytes = s.withSender(p)
 			s.show(p, out, true)
 		}
 	default:

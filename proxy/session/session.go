@@ -52,6 +52,7 @@ type Session struct {
 	turns       uint64              // answered
 	retried     uint32              // turns run again elsewhere
 	erred       uint32              // turns answered with an error of walgate's own
+	id          uint32              // what the client knows as its process id
 	phase       phase
 	mode        PoolMode
 	status      byte // the transaction status that the client was told last

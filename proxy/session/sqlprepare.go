@@ -19,7 +19,7 @@ func (s *Session) rewrite(v *router.Verdict, text []byte, r *request, out *Actio
 	}
 	switch v.Command {
 	case router.CommandMany:
-		return s.rewriteMany(v, text, out)
+		return s.rewriteMany(v, text, r, out)
 	case router.CommandPrepare:
 		return s.rewritePrepare(v, text, r, out)
 	case router.CommandDeallocate:
@@ -51,33 +51,51 @@ func (s *Session) rewritePrepare(v *router.Verdict, text []byte, r *request, out
 	}
 	name := string(v.AppendName(nil, text))
 	if old := s.prepared.named[name]; old != nil {
+		if s.pins.own {
+			return nil
+		}
 		if !old.large {
 			s.ensureAhead(old, out)
 		}
 		r.stmt = old
-		return append([]byte("PREPARE "+old.canonical), text[v.Name.End:]...) // 42P05
+		return s.rename(v, text, old.canonical, r) // 42P05
 	}
 	st := &statement{name: name, body: s.sqlBody(v, text)}
 	st.canonical = st.id
-	r.effect = &effect{cmd: v.Command, prepares: st}
-	if s.srv.statements.use(st.canonical) {
-		r.effect.tag = "PREPARE"
-		return nothing
-	}
-	s.remember(st, out)
-	r.stmt, r.bits = st, r.bits|parses
 	s.srv.Meter.serverParse()
-	return []byte(st.text)
+	if s.pins.own {
+		r.effect = &effect{cmd: v.Command, prepares: st.own()}
+		return nil
+	}
+	r.effect = &effect{cmd: v.Command, prepares: st}
+	if s.srv.statements.use(st.canonical) { // PREPARE looks at its tables, and locks them, whether or not that is news
+		s.closeOnServer(st.canonical, out)
+		s.syncAhead(out)
+	} else {
+		s.remember(st, out)
+	}
+	r.stmt, r.bits = st, r.bits|parses
+	return s.rename(v, text, st.canonical, r)
+}
+
+// rename gives the name in a statement as it is on the server.
+func (s *Session) rename(v *router.Verdict, text []byte, canonical string, r *request) []byte {
+	e := editor{text: text}
+	e.replace(int(v.Name.Start), int(v.Name.End), canonical)
+	r.edits = e.edits
+	return e.finish()
 }
 
 // sqlBody makes the body of PREPARE name ...: its text is the whole statement with the canonical name.
 func (s *Session) sqlBody(v *router.Verdict, text []byte) *body {
 	rest := string(text[v.Name.End:])
 	inner := v.Value.In(text)
-	b := &body{asked: rest, sql: true, opts: s.opts, verdict: router.Classify(inner, s.opts)}
+	b := &body{asked: rest, original: string(text), sql: true, opts: s.opts, verdict: router.Classify(inner, s.opts)}
 	// The names of parameter types are looked up when it is prepared.
 	path, _ := s.settings.now.want.value("search_path")
 	b.literals = s.settings.now.want.literalText() + "\x00" + path
+	// Under two names a client has two statements, whose plans may have been made under different settings.
+	b.literals += "\x00" + string(v.AppendName(nil, text))
 	b.text = rest
 	b.id = canonicalName(b)
 	b.text = "PREPARE " + b.id + rest
@@ -85,9 +103,20 @@ func (s *Session) sqlBody(v *router.Verdict, text []byte) *body {
 	return b
 }
 
-// rewriteExecute gives the statement in EXECUTE, EXPLAIN EXECUTE and CREATE TABLE AS EXECUTE (and, in a string of several,
-// DEALLOCATE) its canonical name, and makes the server have it.
+// rewriteExecute gives the statement in EXECUTE, EXPLAIN EXECUTE and CREATE TABLE AS EXECUTE its canonical name, and makes
+// the server have it.
 func (s *Session) rewriteExecute(v *router.Verdict, text []byte, r *request, out *Actions) []byte {
+	st := s.provide(v, text, r, out)
+	if st == nil {
+		return nil
+	}
+	r.stmt = st
+	return s.rename(v, text, st.canonical, r)
+}
+
+// provide makes the server have the statement that another names, and returns it; nil if there is none, or if it has it
+// under its own name.
+func (s *Session) provide(v *router.Verdict, text []byte, r *request, out *Actions) *statement {
 	st := s.prepared.named[string(executed(v, text))]
 	if st == nil {
 		return nil
@@ -101,12 +130,10 @@ func (s *Session) rewriteExecute(v *router.Verdict, text []byte, r *request, out
 	if st.large {
 		return nil
 	}
-	r.stmt = st
 	if out != nil {
 		s.ensureAhead(st, out)
 	}
-	b := append([]byte(nil), text[:v.Name.Start]...)
-	return append(append(b, st.canonical...), text[v.Name.End:]...)
+	return st
 }
 
 // executed returns the name in a statement that executes another.
@@ -116,14 +143,13 @@ func executed(v *router.Verdict, text []byte) []byte {
 	return name.AppendName(nil, text)
 }
 
-// rewriteMany gives the statements that a query string executes or deallocates their canonical names. What it prepares itself stays on
-// the server under its own name, and pins.
-func (s *Session) rewriteMany(v *router.Verdict, text []byte, out *Actions) []byte {
+// rewriteMany gives the statements that a query string executes or deallocates their canonical names. What it prepares
+// itself stays on the server under its own name, and pins.
+func (s *Session) rewriteMany(v *router.Verdict, text []byte, r *request, out *Actions) []byte {
 	if !v.Flags.Has(router.Executes|router.State) || len(s.prepared.named) == 0 {
 		return nil
 	}
-	var b []byte
-	done := 0
+	e := editor{text: text}
 	for at := 0; ; {
 		span, next, ok := router.Split(text, at, s.opts)
 		if !ok {
@@ -132,27 +158,29 @@ func (s *Session) rewriteMany(v *router.Verdict, text []byte, out *Actions) []by
 		one := span.In(text)
 		v := router.Classify(one, s.opts)
 		if v.Flags.Has(router.Executes) || v.Command == router.CommandDeallocate {
-			var r request
-			if changed := s.rewriteExecute(&v, one, &r, out); changed != nil {
-				b = append(append(b, text[done:span.Start]...), changed...)
-				done = int(span.End)
+			var of request
+			if st := s.provide(&v, one, &of, out); st != nil {
+				e.replace(int(span.Start+v.Name.Start), int(span.Start+v.Name.End), st.canonical)
 			}
 		}
 		at = next
 	}
-	if b == nil {
-		return nil
-	}
-	return append(b, text[done:]...)
+	r.edits = e.edits
+	return e.finish()
 }
 
 // ensureAhead makes the server have a statement before a simple query: should that fail, the client gets this error in
 // place of the query's answer.
 func (s *Session) ensureAhead(st *statement, out *Actions) {
 	if s.ensure(st, out) {
-		out.put(Server, wire.AppendEmpty(out.own(Server), 'S'))
-		s.inject(wire.OwedSync, request{bits: ahead})
+		s.syncAhead(out)
 	}
+}
+
+// syncAhead ends what is injected ahead of a query.
+func (s *Session) syncAhead(out *Actions) {
+	out.put(Server, wire.AppendEmpty(out.own(Server), 'S'))
+	s.inject(wire.OwedSync, request{bits: ahead})
 }
 
 // ensurePrepare injects PREPARE of a statement that was prepared in SQL.

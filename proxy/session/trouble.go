@@ -2,7 +2,7 @@ package session
 
 import (
 	"bytes"
-	"strings"
+	"strconv"
 
 	"github.com/walgate/walgate/proxy/wire"
 	"github.com/walgate/walgate/replication"
@@ -51,8 +51,12 @@ func (s *Session) serverError(now replication.Instant, p wire.Piece, out *Action
 		}
 		return
 	}
+	failed := s.failed
 	s.failed = true
 	switch {
+	case o.Ref.bits&mayFail != 0:
+		s.failed = failed
+		s.ownFailed(o.Ref.stmt)
 	case s.retry.primary || s.swallow:
 	case o.Ref.bits&rollsBack != 0:
 		s.broken = s.broken || o.Ref.bits&resets != 0
@@ -78,7 +82,7 @@ func (s *Session) serverError(now replication.Instant, p wire.Piece, out *Action
 		s.retry.possible = false
 		s.flushHeld(out)
 		s.srv.Meter.failed(t.Code)
-		s.showError(&o.Ref, t, p, out)
+		s.showError(o, t, p, out)
 	}
 	s.forgetStatement(&o.Ref, t)
 	s.prepareFailed(&o.Ref)
@@ -141,30 +145,37 @@ func standbyRefuses(code []byte) bool {
 	}
 }
 
-// showError passes an error on. If it names a statement, it is given the name that the client knows.
-func (s *Session) showError(r *request, t wire.Trouble, p wire.Piece, out *Actions) {
+// showError passes an error on, in the words of the statement that the client has sent.
+func (s *Session) showError(o *wire.Owed[request], t wire.Trouble, p wire.Piece, out *Actions) {
+	r := &o.Ref
 	st := r.stmt
 	if st == nil {
 		st = r.prev
 	}
-	if st == nil || !p.Last || st.canonical == st.name || !bytes.Contains(t.Message, []byte(canonicalPrefix)) {
+	named := st != nil && st.canonical != st.name && bytes.Contains(t.Message, []byte(canonicalPrefix))
+	if !p.Last || !named && r.edits == nil && !o.Injected {
 		s.pass(p.Bytes, out)
 		if !p.Last {
 			s.serverChunk = chunkPass
 		}
 		return
 	}
-	e := wire.ErrorFields{Severity: string(t.Severity), Code: string(t.Code), Routine: string(t.Routine),
-		Message: strings.ReplaceAll(string(t.Message), st.canonical, st.name)}
-	wire.Fields(p.Bytes[wire.HeaderLen:], func(field byte, text []byte) {
-		switch field {
-		case 'D':
-			e.Detail = string(text)
-		case 'H':
-			e.Hint = string(text)
+	body := p.Bytes[wire.HeaderLen:]
+	out.put(Client, wire.AppendChanged(out.own(Client), 'E', body, func(field byte, text []byte) []byte {
+		switch {
+		case field == 'P' && o.Injected: // in a text that the client has not sent now
+			return nil
+		case field == 'P':
+			position, err := strconv.Atoi(string(text))
+			if err != nil {
+				return text
+			}
+			return strconv.AppendInt(nil, int64(r.edits.asked(position)), 10)
+		case field == 'M' && named:
+			return bytes.ReplaceAll(text, []byte(st.canonical), []byte(st.name))
 		}
-	})
-	out.put(Client, wire.AppendErrorResponse(out.own(Client), e))
+		return text
+	}))
 }
 
 // undo takes back what a request that the server skipped would have done.
@@ -184,6 +195,9 @@ func (s *Session) undo(o *wire.Owed[request]) {
 			s.prepared.install(r.stmt)
 		}
 	case wire.OwedClose:
+		if r.stmt != nil && s.prepared.find([]byte(r.stmt.name)) == nil {
+			s.prepared.install(r.stmt)
+		}
 		if r.closed != "" && s.srv != nil {
 			s.srv.statements.add(r.closed)
 		}

@@ -109,6 +109,7 @@ type request struct {
 	stmt   *statement // Parse, Bind, Describe, Execute, Close
 	prev   *statement // what a Parse replaced
 	effect *effect
+	edits  edits  // from the client's text to the one that was sent
 	closed string // the canonical name of an injected Close
 }
 
@@ -125,5 +126,6 @@ const (
 	finished                   // its last CommandComplete has been passed on
 	resets                     // injected: makes the server connection of a client that has left fit for others
 	ahead                      // injected: the Sync between a statement that a query needs and the query
+	mayFail                    // injected: an error means nothing to the client
 	refused                    // a transaction block where there may be none: written as a statement that fails
 )

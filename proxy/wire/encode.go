@@ -56,6 +56,18 @@ func appendFields(dst []byte, typ byte, e ErrorFields) []byte {
 	return end(append(dst, 0), at)
 }
 
+// AppendChanged is an ErrorResponse or NoticeResponse with the fields of another, as change makes them; nil leaves a field
+// out.
+func AppendChanged(dst []byte, typ byte, body []byte, change func(field byte, text []byte) []byte) []byte {
+	dst, at := begin(dst, typ)
+	Fields(body, func(field byte, text []byte) {
+		if text = change(field, text); text != nil {
+			dst = append(append(append(dst, field), text...), 0)
+		}
+	})
+	return end(append(dst, 0), at)
+}
+
 // AppendParameterStatus tells a parameter's value.
 func AppendParameterStatus(dst []byte, name, value string) []byte {
 	dst, at := begin(dst, 'S')
