@@ -6,39 +6,58 @@ import (
 	"github.com/walgate/walgate/proxy/wire"
 )
 
-// appendRestore appends the SQL that makes have into want.
-func appendRestore(dst []byte, have, want *settingSet) []byte {
-	for _, name := range [...]string{settingAuthorization, settingRole} {
-		if _, had := have.value(name); had && changed(have, want, name) {
-			if name == settingAuthorization {
-				dst = append(dst, "RESET SESSION AUTHORIZATION;"...)
-			} else {
-				dst = append(dst, "RESET ROLE;"...)
-			}
-		}
+// appendRestore appends the SQL that makes have into want. Other parameters than role and session authorization may need
+// the rights of the user that has logged in, or of the role: a superuser's are changed without a role, anybody else's
+// with it.
+func appendRestore(dst []byte, have, want *settingSet, superuser bool) []byte {
+	others := differ(have, want)
+	_, hadAuthorization := have.value(settingAuthorization)
+	_, hadRole := have.value(settingRole)
+	authorization := changed(have, want, settingAuthorization) || hadAuthorization && others
+	role := changed(have, want, settingRole) || authorization || hadRole && others && superuser
+	if hadAuthorization && authorization {
+		dst = append(dst, "RESET SESSION AUTHORIZATION;"...)
+	}
+	if hadRole && role && superuser {
+		dst = append(dst, "RESET ROLE;"...)
 	}
 	for _, e := range have.all() {
 		if _, ok := want.value(e.name); !ok && e.name != settingRole && e.name != settingAuthorization {
 			dst = append(appendIdentifier(append(dst, "RESET "...), e.name), ';')
 		}
 	}
-	count := 0
-	for _, e := range want.all() {
-		if e.name == settingRole || e.name == settingAuthorization || !changed(have, want, e.name) {
-			continue
-		}
-		dst = appendSetConfig(dst, e, &count)
+	if hadRole && role && !superuser {
+		dst = append(dst, "RESET ROLE;"...)
 	}
-	for _, name := range [...]string{settingAuthorization, settingRole} {
-		value, ok := want.value(name)
-		if !ok {
-			continue
+	count := 0
+	value, ok := want.value(settingRole)
+	if role && ok && !superuser {
+		dst = appendSetConfig(dst, setting{settingRole, value}, &count)
+	}
+	for _, e := range want.all() {
+		if e.name != settingRole && e.name != settingAuthorization && changed(have, want, e.name) {
+			dst = appendSetConfig(dst, e, &count)
 		}
-		if changed(have, want, name) || name == settingRole && changed(have, want, settingAuthorization) {
-			dst = appendSetConfig(dst, setting{name, value}, &count)
-		}
+	}
+	if value, ok := want.value(settingAuthorization); ok && authorization {
+		dst = appendSetConfig(dst, setting{settingAuthorization, value}, &count)
+	}
+	if role && ok && superuser {
+		dst = appendSetConfig(dst, setting{settingRole, value}, &count)
 	}
 	return dst
+}
+
+// differ reports whether the sets differ in more than role and session authorization.
+func differ(have, want *settingSet) bool {
+	for _, pair := range [...][2]*settingSet{{have, want}, {want, have}} {
+		for _, e := range pair[0].all() {
+			if e.name != settingRole && e.name != settingAuthorization && changed(pair[0], pair[1], e.name) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func changed(have, want *settingSet, name string) bool {
@@ -104,7 +123,7 @@ func (s *Session) restore(out *Actions) bool {
 		return false
 	}
 	b, at := wire.BeginQuery(out.own(Server))
-	b = appendRestore(b, p.have, p.want)
+	b = appendRestore(b, p.have, p.want, s.srv.superuser)
 	out.put(Server, wire.EndQuery(b, at))
 	s.ledger.Push(wire.Owed[request]{Kind: wire.OwedQuery, Injected: true, Ref: request{bits: restores}})
 	p.have = p.want
