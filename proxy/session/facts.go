@@ -1,8 +1,6 @@
 package session
 
 import (
-	"sync/atomic"
-
 	"github.com/walgate/walgate/replication"
 )
 
@@ -19,8 +17,8 @@ type ServerFacts struct {
 	// Meter counts what sessions do here; nil: nobody wants to know.
 	Meter *Meter
 
-	client    atomic.Uint32 // see Client
-	superuser bool          // of the user that has logged in
+	borrower  borrower
+	superuser bool // of the user that has logged in
 
 	reported   []Parameter // ParameterStatus values as last seen, sorted by name
 	settings   *settingSet // what sessions have set here, relative to a fresh login

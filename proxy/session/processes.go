@@ -26,16 +26,6 @@ type Processes interface {
 	ClientOf(node replication.NodeID, process uint32) (client uint32)
 }
 
-// Client returns the id of the client that has the server connection, or had it last; 0 if there was none.
-func (f *ServerFacts) Client() uint32 { return f.client.Load() }
-
-// lend notes whose the connection is.
-func (f *ServerFacts) lend(client uint32) {
-	if f.client.Load() != client {
-		f.client.Store(client)
-	}
-}
-
 // process returns the server process for which a client's number stands; 0: it is only a number.
 func (s *Session) process(number uint64) uint32 {
 	switch {
