@@ -2,7 +2,6 @@ package session
 
 import (
 	"encoding/binary"
-	"fmt"
 	"strings"
 	"testing"
 
@@ -131,7 +130,7 @@ func TestOwnEnd(t *testing.T) {
 		end := &pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: "57P01"}
 		r.fromServer(answer(end))
 		if got := r.told(); got != want || r.closed != strings.HasPrefix(sql, "select") {
-			t.Error(fmt.Sprintf("%s: got %q, closed %v", sql, got, r.closed))
+			t.Errorf("%s: got %q, closed %v", sql, got, r.closed)
 		}
 	}
 }
