@@ -31,7 +31,7 @@ type chain struct {
 // belongs to one node. Flags and pins are noted on the way.
 func (c *classifier) body(mode bodyMode) (pure bool) {
 	pure = true
-	distinctOn := false
+	c.callsBehind = false
 	c.nest, c.depth = c.depth, 0
 	var name chain
 	for ; ; c.skim(&name) {
@@ -40,15 +40,14 @@ func (c *classifier) body(mode bodyMode) (pure bool) {
 			return pure
 		case TokenBad:
 			return false
-		case TokenWord, TokenQuoted:
+		case TokenWord:
 			name = c.extend(name)
-			if c.tok.Kind == TokenWord {
-				distinctOn = distinctOn || c.word("on") && equalFold(c.text(c.prev), "distinct")
-				pure = c.bodyWord(mode) && pure
-			} else {
-				pure = !isNodeLocalRelation(c.inner(c.tok)) && pure
-			}
-			pure = !c.impure() && pure
+			pure = c.bodyWord(mode) && !c.impure(name) && pure
+		case TokenQuoted:
+			name = c.extend(name)
+			inner, known := c.identifier(c.tok)
+			c.skipEscape()
+			pure = known && !isNodeLocalRelation(inner) && !c.impure(name) && pure
 		case TokenOperator:
 			pure = !c.lx.opts.Catalog.isImpureOperator(c.text(c.tok)) && pure
 		case TokenPunct:
@@ -56,7 +55,7 @@ func (c *classifier) body(mode bodyMode) (pure bool) {
 			case '(':
 				c.nest++
 				if name.parts > 0 && c.prev == name.last {
-					pure = c.call(name, mode, distinctOn) && pure
+					pure = c.call(name, mode) && pure
 				} else if c.prev.Kind == TokenPunct && c.sql[c.prev.Start] == '.' {
 					pure = false
 				}
@@ -83,19 +82,11 @@ func (c *classifier) extend(name chain) chain {
 	return chain{context: c.prev, last: c.tok, parts: 1}
 }
 
-// inner returns the text between the quotes of a quoted identifier.
-func (c *classifier) inner(t Token) []byte {
-	text := c.text(t)
-	if text[0] != '"' { // U&"..." may hold anything
-		return text
-	}
-	return text[1 : len(text)-1]
-}
-
 // bodyWord looks at a word of a body and reports whether a read may hold it.
 func (c *classifier) bodyWord(mode bodyMode) bool {
 	text := c.text(c.tok)
 	if len(text) < 4 {
+		c.callsBehind = c.callsBehind || equalFold(text, "on") && equalFold(c.text(c.prev), "distinct")
 		return true
 	}
 	switch text[0] | 0x20 {
@@ -107,13 +98,15 @@ func (c *classifier) bodyWord(mode bodyMode) bool {
 			c.v.Name = Span{name.Start, name.End}
 		}
 	case 'i':
-		return !equalFold(text, "insert") && !equalFold(text, "into")
+		return !equalFold(text, "into") && (!equalFold(text, "insert") || c.isColumn("into"))
 	case 'u':
-		return !equalFold(text, "update")
+		return !equalFold(text, "update") || c.isColumn("")
 	case 'd':
-		return !equalFold(text, "delete")
+		return !equalFold(text, "delete") || c.isColumn("from")
 	case 'm':
-		return !equalFold(text, "merge")
+		return !equalFold(text, "merge") || c.isColumn("into")
+	case 'o':
+		c.callsBehind = c.callsBehind || equalFold(text, "operator")
 	case 's':
 		return !equalFold(text, "share") || !equalFold(c.text(c.prev), "for") && !equalFold(c.text(c.prev), "key")
 	case 't':
@@ -134,8 +127,37 @@ func (c *classifier) bodyWord(mode bodyMode) bool {
 	return true
 }
 
+// isColumn reports whether INSERT, UPDATE, DELETE or MERGE is surely no command here, but the name of a column: by what
+// stands before it, or because what must follow the command does not.
+func (c *classifier) isColumn(follows string) bool {
+	before := c.text(c.prev)
+	switch c.prev.Kind {
+	case TokenOperator:
+		return true
+	case TokenPunct:
+		if before[0] == '.' || before[0] == ',' {
+			return true
+		}
+	case TokenWord:
+		for _, word := range [...]string{"select", "distinct", "all", "where", "and", "or", "not", "on", "as", "when", "then", "else", "case", "having"} {
+			if equalFold(before, word) {
+				return true
+			}
+		}
+		if equalFold(before, "for") || equalFold(before, "key") {
+			return false
+		}
+	}
+	lx := c.lx
+	next := lx.Next()
+	if follows == "" { // UPDATE table
+		return next.Kind != TokenWord && next.Kind != TokenQuoted
+	}
+	return next.Kind != TokenWord || !equalFold(c.text(next), follows)
+}
+
 // call looks at name( and reports whether a read may hold it.
-func (c *classifier) call(name chain, mode bodyMode, distinctOn bool) bool {
+func (c *classifier) call(name chain, mode bodyMode) bool {
 	class := c.classOfCall(name)
 	switch class {
 	case funcPure, funcSyntax:
@@ -172,7 +194,7 @@ func (c *classifier) call(name chain, mode bodyMode, distinctOn bool) bool {
 		}
 		c.v.Flags |= NodeLocal
 	case funcUnknown:
-		if c.columnList(name, distinctOn) {
+		if c.isColumnList(name) {
 			return true
 		}
 		if mode != bodyDefinition {
@@ -199,48 +221,91 @@ func (c *classifier) classOfCall(name chain) funcClass {
 	if name.parts == 2 && c.isCatalog(name.schema) {
 		catalog, qualified = nil, false
 	}
-	if name.last.Kind == TokenQuoted {
-		class := catalog.classOf(c.inner(name.last), qualified)
-		if class == funcSyntax {
-			return funcUnknown // quoted, it is no keyword
-		}
-		return class
+	called, known := c.identifier(name.last)
+	if !known {
+		return funcUnknown
 	}
-	return catalog.classOf(c.folded(name.last), qualified)
+	class := catalog.classOf(called, qualified)
+	if class == funcSyntax && name.last.Kind == TokenQuoted {
+		return funcUnknown // quoted, it is no keyword
+	}
+	return class
 }
 
-// impure reports whether the word under the eye names something of the database that a read may not mention.
-func (c *classifier) impure() bool {
+// impure reports whether the word under the eye, the last of name, names something of the database that a read may not
+// mention, or not as a type.
+func (c *classifier) impure(name chain) bool {
 	catalog := c.lx.opts.Catalog
 	if catalog == nil || catalog.impure == nil {
 		return false
 	}
-	if c.tok.Kind == TokenQuoted {
-		inner := c.inner(c.tok)
-		return len(inner) == 0 || len(inner) > maxIdentifier || inner[0] == 'U' || inner[0] == 'u' || catalog.isImpure(inner)
+	word, known := c.identifier(c.tok)
+	if !known {
+		return true
 	}
-	return catalog.isImpure(c.folded(c.tok))
+	asType, found := catalog.impure[string(word)]
+	return found && (!asType || c.isType(name))
 }
 
-// maxIdentifier is how many bytes PostgreSQL keeps of an identifier (NAMEDATALEN - 1).
-const maxIdentifier = 63
+// isType reports whether the name that ends here may be that of a type: behind :: and AS, and before a literal.
+func (c *classifier) isType(name chain) bool {
+	before := c.text(name.context)
+	lx := c.lx
+	return string(before) == "::" || name.context.Kind == TokenWord && equalFold(before, "as") || lx.Next().Kind == TokenString
+}
 
 func (c *classifier) isCatalog(t Token) bool {
-	if t.Kind == TokenQuoted {
-		return string(c.inner(t)) == "pg_catalog"
-	}
-	return equalFold(c.text(t), "pg_catalog")
+	name, known := c.identifier(t)
+	return known && string(name) == "pg_catalog"
 }
 
-// columnList reports whether name( opens the column list of an alias, a common table expression or a target, and calls
-// nothing: AS x(a), WITH x(a), ) x(a), INTO x(a). Only behind DISTINCT ON (...) may a call follow a parenthesis.
-func (c *classifier) columnList(name chain, distinctOn bool) bool {
+// isColumnList reports whether name( opens the column list of an alias, a common table expression or a target, or the
+// modifier of a type, and calls nothing: AS x(a), WITH x(a), ) x(a), t x(a), INTO x(a), ::x(1). Only behind DISTINCT
+// ON (...) and OPERATOR(...) may a call follow a parenthesis.
+func (c *classifier) isColumnList(name chain) bool {
 	before := c.text(name.context)
-	if name.context.Kind == TokenWord {
+	switch name.context.Kind {
+	case TokenQuoted:
+		return true
+	case TokenWord:
 		return equalFold(before, "as") || equalFold(before, "with") || equalFold(before, "recursive") ||
-			equalFold(before, "into")
+			equalFold(before, "into") || !c.isKeyword(name.context)
+	case TokenPunct:
+		switch before[0] {
+		case ')':
+			return !c.callsBehind
+		case ':':
+			return string(before) == "::"
+		case ',':
+			return c.isCommonTable()
+		}
 	}
-	return name.context.Kind == TokenPunct && before[0] == ')' && !distinctOn
+	return false
+}
+
+// isCommonTable reports whether what begins with the parenthesis under the eye is (a, b) AS [[NOT] MATERIALIZED] (query:
+// a function's result is described by AS (column type ...) instead.
+func (c *classifier) isCommonTable() bool {
+	lx := c.lx
+	tok := lx.Next()
+	for tok.Kind == TokenWord || tok.Kind == TokenQuoted || string(c.text(tok)) == "," {
+		tok = lx.Next()
+	}
+	if string(c.text(tok)) != ")" || !equalFold(c.text(lx.Next()), "as") {
+		return false
+	}
+	if tok = lx.Next(); equalFold(c.text(tok), "not") {
+		tok = lx.Next()
+	}
+	if equalFold(c.text(tok), "materialized") {
+		tok = lx.Next()
+	}
+	if string(c.text(tok)) != "(" {
+		return false
+	}
+	first := c.text(lx.Next())
+	return equalFold(first, "select") || equalFold(first, "with") || equalFold(first, "table") || string(first) == "(" ||
+		equalFold(first, "values") && string(c.text(lx.Next())) == "("
 }
 
 // sharedArgument reports whether the literal behind current_setting( names a parameter that is the same everywhere.

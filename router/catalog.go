@@ -1,6 +1,9 @@
 package router
 
-import "strings"
+import (
+	"bytes"
+	"strings"
+)
 
 // Facts are what the catalog of one database, and the operator, say of names outside pg_catalog. All names are as the
 // catalog stores them: unquoted, in their own case.
@@ -14,6 +17,8 @@ type Facts struct {
 	// call volatile functions, unlogged and foreign tables, domains with volatile checks; and volatile functions of one
 	// composite argument, which can be called as if they were columns.
 	Impure []string
+	// ImpureTypes are names that are impure only where they stand for a type: tables with a column whose domain runs code.
+	ImpureTypes []string
 	// Operators are the symbols of operators with a volatile function.
 	Operators []string
 	// Harmless are functions that the operator lets run on standbys though they are volatile.
@@ -26,7 +31,7 @@ type Facts struct {
 // for concurrent use. A nil Catalog knows nothing but PostgreSQL's own functions.
 type Catalog struct {
 	functions map[string]funcClass
-	impure    map[string]struct{}
+	impure    map[string]bool // true: only as a type
 	operators map[string]struct{}
 	// mask tells, as notable does, which words can be among impure; nil: none.
 	mask *[256]uint64
@@ -52,19 +57,107 @@ func NewCatalog(f Facts) *Catalog {
 	for _, name := range f.PrimaryOnly {
 		c.functions[name] = funcUnknown
 	}
-	c.impure = setOf(f.Impure)
-	c.operators = setOf(f.Operators)
-	for name := range c.impure {
-		if c.mask == nil {
-			c.mask = new([256]uint64)
-		}
-		first := name[0]
-		c.mask[first] |= 1 << min(len(name), 63)
-		if 'a' <= first && first <= 'z' {
-			c.mask[first-'a'+'A'] |= 1 << min(len(name), 63)
-		}
+	for _, symbol := range f.Operators {
+		c.addOperator(symbol)
+	}
+	for _, name := range f.ImpureTypes {
+		c.addImpure(name, true)
+	}
+	for _, name := range f.Impure {
+		c.addImpure(name, false)
 	}
 	return c
+}
+
+func (c *Catalog) addImpure(name string, asType bool) {
+	if name == "" {
+		return
+	}
+	if c.impure == nil {
+		c.impure, c.mask = map[string]bool{}, new([256]uint64)
+	}
+	c.impure[strings.Clone(name)] = asType
+	first := name[0]
+	c.mask[first] |= 1 << min(len(name), 63)
+	if 'a' <= first && first <= 'z' {
+		c.mask[first-'a'+'A'] |= 1 << min(len(name), 63)
+	}
+}
+
+// addOperator adds a symbol, its other spelling, and the words of SQL that mean it.
+func (c *Catalog) addOperator(symbol string) {
+	if c.operators == nil {
+		c.operators = map[string]struct{}{}
+	}
+	c.operators[strings.Clone(symbol)] = struct{}{}
+	switch symbol {
+	case "<>":
+		c.operators["!="] = struct{}{}
+		fallthrough
+	case "=":
+		for _, word := range []string{"in", "case", "nullif", "using", "natural", "distinct"} {
+			c.addImpure(word, false)
+		}
+	case "<=", ">=":
+		c.addImpure("between", false)
+	case "~~", "!~~":
+		c.addImpure("like", false)
+	case "~~*", "!~~*":
+		c.addImpure("ilike", false)
+	case "~", "!~":
+		c.addImpure("similar", false)
+	}
+}
+
+// Mentions reports whether a text in any language – the body of a function – holds a word that a read may not hold. It
+// knows neither the language's comments nor its strings: SQL stands inside them.
+func (c *Catalog) Mentions(text []byte) bool {
+	var folded [maxIdentifier + 1]byte
+	for pos := 0; pos < len(text); {
+		start := pos
+		for pos < len(text) && byteClass[text[pos]]&byteIdent != 0 { // $ ends one: it may quote the text
+			pos++
+		}
+		if pos == start {
+			pos++
+			continue
+		}
+		word := text[start:pos]
+		if c.isSuspect(word) || len(word) <= maxIdentifier && c.isSuspect(appendFolded(folded[:0], word)) {
+			return true
+		}
+	}
+	for name := range c.impure {
+		if !isWord(name) && bytes.Contains(text, []byte(name)) {
+			return true
+		}
+	}
+	return false
+}
+
+func isWord(name string) bool {
+	for i := range len(name) {
+		if byteClass[name[i]]&byteIdent == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// isSuspect reports whether a word names something that is no read, as far as one word tells.
+func (c *Catalog) isSuspect(word []byte) bool {
+	if _, found := c.impure[string(word)]; found || isNodeLocalRelation(word) {
+		return true
+	}
+	if class, known := c.functions[string(word)]; known {
+		return class != funcPure
+	}
+	switch classOf(word) {
+	case funcUnknown, funcPure, funcSyntax, funcWhere, funcCurrentSetting:
+		return false
+	default:
+		return true
+	}
 }
 
 // harmlessByWill reports whether the operator may declare a function of that class harmless. What leaves something on
@@ -76,19 +169,6 @@ func harmlessByWill(class funcClass) bool {
 	default:
 		return false
 	}
-}
-
-func setOf(names []string) map[string]struct{} {
-	if len(names) == 0 {
-		return nil
-	}
-	set := make(map[string]struct{}, len(names))
-	for _, name := range names {
-		if name != "" {
-			set[strings.Clone(name)] = struct{}{}
-		}
-	}
-	return set
 }
 
 // classOf looks up a function's name as the catalog stores it. qualified says that the call names a schema other than
@@ -105,16 +185,7 @@ func (c *Catalog) classOf(name []byte, qualified bool) funcClass {
 	return classOf(name)
 }
 
-// isImpure reports whether the mere mention of the name keeps a statement on the primary.
-func (c *Catalog) isImpure(name []byte) bool {
-	if c == nil || c.impure == nil {
-		return false
-	}
-	_, found := c.impure[string(name)]
-	return found
-}
-
-// isImpureOperator does the same for an operator's symbol.
+// isImpureOperator reports whether the mere mention of an operator keeps a statement on the primary.
 func (c *Catalog) isImpureOperator(symbol []byte) bool {
 	if c == nil || c.operators == nil {
 		return false

@@ -78,3 +78,42 @@ func TestClassifyWithCatalogAllocates0(t *testing.T) {
 		t.Errorf("got %v allocations per statement, want none", n)
 	}
 }
+
+// TestImplicitOperators holds that words of SQL count as the operators that they stand for.
+func TestImplicitOperators(t *testing.T) {
+	for symbol, sqls := range map[string][]string{
+		"=":   {"select a = b", "select a in (b)", "select nullif(a, b)", "select case a when b then c end", "select * from t natural join u", "select * from t join u using (a)"},
+		"<>":  {"select a != b", "select a <> b", "select a is distinct from b"},
+		"~~":  {"select a like b", "select a not like b"},
+		"~~*": {"select a ilike b"},
+		">=":  {"select a between b and c"},
+	} {
+		opts := Options{Catalog: NewCatalog(Facts{Operators: []string{symbol}})}
+		for _, sql := range sqls {
+			if Classify([]byte(sql), opts).Kind != Write {
+				t.Errorf("operator %s: %s: got a read", symbol, sql)
+			}
+		}
+		if sql := "select a < b, lower(c) from t where d is null"; Classify([]byte(sql), opts).Kind != Read {
+			t.Errorf("operator %s: %s: got a write", symbol, sql)
+		}
+	}
+}
+
+func TestMentions(t *testing.T) {
+	for text, want := range map[string]bool{
+		"select price(1) from orders":                   false,
+		"begin return current_setting('a.b'); end":      false,
+		"as $function$select 1 from sessions$function$": true,
+		"execute 'select NEXTVAL(1)'":                   true,
+		"select refill()":                               true,
+		"my_refill()":                                   false,
+		"select * from \"Remote\"":                      true,
+		"select * from remote":                          false,
+		"from pg_stat_activity":                         true,
+	} {
+		if got := shop.Mentions([]byte(text)); got != want {
+			t.Errorf("%s: got %v, want %v", text, got, want)
+		}
+	}
+}

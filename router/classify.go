@@ -93,7 +93,9 @@ type classifier struct {
 	v         Verdict
 	depth     int // open parentheses before the statement's first word
 	nest      int // open parentheses of the body under the eye
-	buf       [64]byte
+	// callsBehind: in the body under the eye a call may follow a closing parenthesis.
+	callsBehind bool
+	buf         [maxIdentifier + 1]byte
 }
 
 func (c *classifier) next() {

@@ -46,8 +46,9 @@ full greatest group grouping having ilike in inner int integer intersect interva
 like limit materialized national natural nchar next not notnull nullif nullable number numeric of offset on only or
 order ordinality over overlay partition position preceding precision real recursive repeatable returning right
 rollup row rows select sets similar smallint some substring symmetric system bernoulli table tablesample then time
-timestamp treat trim union unique using values varbit varchar variadic varying when where window with within xmlattributes
+timestamp to treat trim union unique using values varbit varchar variadic varying when where window with within xmlattributes
 xmlconcat xmlelement xmlforest xmlnamespaces xmlparse xmlpi xmlroot xmlserialize xmltable
+current_time current_timestamp localtime localtimestamp xmlexists zone escape passing path groups absent value nested
 do nothing conflict key constraint references foreign primary operator set insert on binary`
 
 const volatileBuiltins = `brin_desummarize_range brin_summarize_new_values brin_summarize_range current_query currtid2
@@ -61,7 +62,8 @@ pg_logical_emit_message pg_logical_slot_get_binary_changes pg_logical_slot_get_c
 pg_logical_slot_peek_binary_changes pg_logical_slot_peek_changes pg_nextoid pg_notify pg_promote pg_reload_conf
 pg_replication_slot_advance pg_rotate_logfile pg_stat_reset pg_switch_wal pg_wal_replay_pause
 pg_wal_replay_resume pg_current_xact_id txid_current pg_xact_status txid_status pg_last_committed_xact
-pg_xact_commit_timestamp`
+pg_xact_commit_timestamp table_to_xml table_to_xmlschema table_to_xml_and_xmlschema schema_to_xml
+schema_to_xmlschema schema_to_xml_and_xmlschema database_to_xml database_to_xmlschema database_to_xml_and_xmlschema`
 
 const processFunctions = `pg_cancel_backend pg_terminate_backend pg_log_backend_memory_contexts pg_blocking_pids
 pg_safe_snapshot_blocking_pids pg_isolation_test_session_is_blocked pg_stat_get_activity`
@@ -77,7 +79,8 @@ pg_tablespace_size pg_total_relation_size pg_get_wal_replay_pause_state pg_is_wa
 pg_last_wal_receive_lsn pg_last_wal_replay_lsn pg_last_xact_replay_timestamp pg_lock_status pg_ls_dir pg_ls_logdir
 pg_ls_waldir pg_ls_tmpdir pg_ls_archive_statusdir pg_ls_replslotdir pg_read_file pg_read_binary_file pg_stat_file
 pg_notification_queue_usage pg_prepared_xact pg_show_all_file_settings pg_hba_file_rules pg_ident_file_mappings
-pg_get_shmem_allocations pg_get_backend_memory_contexts pg_jit_available`
+pg_get_shmem_allocations pg_get_backend_memory_contexts pg_jit_available pg_show_all_settings pg_settings_get_flags
+pg_sequence_last_value pg_tablespace_location pg_tablespace_databases inet_client_addr inet_client_port`
 
 func buildFunctions(builtin string) map[string]funcClass {
 	table := make(map[string]funcClass, 2048)
@@ -89,7 +92,11 @@ func buildFunctions(builtin string) map[string]funcClass {
 	}
 	add(funcPure, builtin)
 	add(funcPure, alsoPure)
-	add(funcSyntax, syntaxWords)
+	for name := range strings.FieldsSeq(syntaxWords) {
+		if table[name] == funcUnknown { // others, like left, are functions too
+			table[name] = funcSyntax
+		}
+	}
 	add(funcVolatile, volatileBuiltins)
 	add(funcNodeLocal, nodeLocalFunctions)
 	add(funcWhere, "pg_is_in_recovery inet_server_port inet_server_addr")
@@ -113,7 +120,7 @@ var nodeLocalRelations = map[string]bool{
 	"pg_locks": true, "pg_prepared_xacts": true, "pg_cursors": true, "pg_prepared_statements": true,
 	"pg_replication_slots": true, "pg_replication_origin_status": true, "pg_shmem_allocations": true,
 	"pg_shmem_allocations_numa": true, "pg_backend_memory_contexts": true, "pg_hba_file_rules": true,
-	"pg_ident_file_mappings": true, "pg_file_settings": true, "pg_config": true, "pg_buffercache": true, "pg_aios": true,
+	"pg_ident_file_mappings": true, "pg_file_settings": true, "pg_settings": true, "pg_sequences": true, "pg_config": true, "pg_buffercache": true, "pg_aios": true,
 }
 
 // relationFlags tells what is special about looking at such a view.

@@ -1,5 +1,7 @@
 package router
 
+import "bytes"
+
 // TokenKind is the class of a token.
 type TokenKind uint8
 
@@ -12,7 +14,7 @@ const (
 	TokenNumber
 	TokenParam // $1
 	TokenOperator
-	TokenPunct // one of , ( ) [ ] . ; : and a lone $
+	TokenPunct // one of , ( ) [ ] . .. ; : :: := and a lone $
 	TokenBad   // an unterminated quote or comment, or a byte that no statement may hold; ends the input
 )
 
@@ -93,7 +95,9 @@ func (l *Lexer) Next() Token {
 		l.number()
 		return l.token(TokenNumber, start)
 	case class&bytePunct != 0:
-		l.pos++
+		if l.pos++; l.pos < len(l.sql) && doubled(c, l.sql[l.pos]) {
+			l.pos++
+		}
 		return l.token(TokenPunct, start)
 	case class&byteOperator != 0:
 		l.operator()
@@ -106,6 +110,11 @@ func (l *Lexer) Next() Token {
 		return l.finish(l.dollar(), start)
 	}
 	return l.bad(start)
+}
+
+// doubled reports whether two bytes of punctuation are one token: .. :: and :=
+func doubled(first, second byte) bool {
+	return first == '.' && second == '.' || first == ':' && (second == ':' || second == '=')
 }
 
 func (l *Lexer) token(kind TokenKind, start int) Token {
@@ -208,7 +217,7 @@ func (l *Lexer) prefixed(c byte) (kind TokenKind, handled bool) {
 	case 'b', 'B', 'x', 'X':
 		if next == '\'' {
 			l.pos++
-			return l.str(false), true
+			return l.digitString(), true
 		}
 	case 'u', 'U':
 		if next == '&' && l.peek(2) == '\'' {
@@ -248,15 +257,28 @@ func (l *Lexer) digits() {
 	}
 }
 
-// operator reads a run of operator characters, which ends where a comment begins.
+// operator reads a run of operator characters, which ends where a comment begins. It may end in + or - only if it holds a
+// character that no operator of the SQL standard has: a=-1 is a comparison with a negative number.
 func (l *Lexer) operator() {
-	l.pos++
-	for l.pos < len(l.sql) && byteClass[l.sql[l.pos]]&byteOperator != 0 {
-		c, next := l.sql[l.pos], l.peek(1)
-		if c == '-' && next == '-' || c == '/' && next == '*' {
-			return
+	start, unusual := l.pos, false
+	for ; l.pos < len(l.sql) && byteClass[l.sql[l.pos]]&byteOperator != 0; l.pos++ {
+		switch c, next := l.sql[l.pos], l.peek(1); c {
+		case '-', '/':
+			if l.pos > start && (c == '-' && next == '-' || c == '/' && next == '*') {
+				l.trimSigns(start, unusual)
+				return
+			}
+		case '~', '!', '@', '#', '%', '^', '&', '|', '`', '?':
+			unusual = true
 		}
-		l.pos++
+	}
+	l.trimSigns(start, unusual)
+}
+
+// trimSigns gives the signs at the end of an operator back.
+func (l *Lexer) trimSigns(start int, unusual bool) {
+	for !unusual && l.pos > start+1 && (l.sql[l.pos-1] == '+' || l.sql[l.pos-1] == '-') {
+		l.pos--
 	}
 }
 
@@ -266,6 +288,20 @@ func (l *Lexer) str(backslash bool) TokenKind {
 		if !l.quotedRun('\'', backslash) {
 			return TokenBad
 		}
+		if !l.continued() {
+			return TokenString
+		}
+	}
+}
+
+// digitString reads B'...' or X'...' from its opening quote; a quote can't be doubled there.
+func (l *Lexer) digitString() TokenKind {
+	for {
+		end := bytes.IndexByte(l.sql[l.pos+1:], '\'')
+		if end < 0 || bytes.IndexByte(l.sql[l.pos+1:][:end], 0) >= 0 {
+			return TokenBad
+		}
+		l.pos += end + 2
 		if !l.continued() {
 			return TokenString
 		}

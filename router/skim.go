@@ -14,7 +14,7 @@ func buildNotable() (table [256]uint64) {
 		table[first] |= lengths
 		table[first-'a'+'A'] |= lengths
 	}
-	for _, word := range []string{"insert", "into", "update", "delete", "merge", "share", "temp", "temporary", "on", "execute"} {
+	for _, word := range []string{"insert", "into", "update", "delete", "merge", "share", "temp", "temporary", "on", "operator", "execute"} {
 		mark(word[0], 1<<len(word))
 	}
 	mark('p', math.MaxUint64&^15) // pg_...
@@ -52,11 +52,13 @@ func (c *classifier) skim(name *chain) {
 			}
 			kind, name.last = TokenWord, Token{Kind: TokenWord, Start: int32(start), End: int32(pos)}
 		case b == ',' || b == '[' || b == ']' || b == ':':
-			pos++
+			if pos++; b == ':' && pos < len(sql) && doubled(b, sql[pos]) {
+				pos++
+			}
 		case b == '.' || b == '$':
 			digit := pos+1 < len(sql) && byteClass[sql[pos+1]]&byteDigit != 0
-			if digit != (b == '$') {
-				goto lexer // .5, $tag$
+			if digit != (b == '$') || pos+1 < len(sql) && sql[pos+1] == '.' {
+				goto lexer // .5, .., $tag$
 			}
 			if pos++; b == '$' {
 				kind, pos = TokenParam, skipDigits(sql, pos)

@@ -1,5 +1,7 @@
 package router
 
+import "bytes"
+
 // statement reads one statement from its first token and stops at its end.
 func (c *classifier) statement() {
 	c.depth = 0
@@ -226,8 +228,10 @@ func (c *classifier) explain() {
 	analyze := false
 	if c.punct('(') {
 		for !c.punct(')') && !c.ended() {
-			analyze = analyze || c.word("analyze") || c.word("analyse")
-			c.next()
+			named := c.word("analyze") || c.word("analyse")
+			if c.next(); named {
+				analyze = !c.off()
+			}
 		}
 		if !c.ended() {
 			c.next()
@@ -252,6 +256,12 @@ func (c *classifier) explain() {
 		c.v.Name = Span{}
 	}
 	c.v.Command, c.v.Value = CommandExplain, Span{}
+}
+
+// off reports whether the value of an option is false.
+func (c *classifier) off() bool {
+	text := bytes.Trim(c.text(c.tok), "'\"")
+	return equalFold(text, "off") || equalFold(text, "false") || string(text) == "0"
 }
 
 // copy reads COPY { table [(columns)] | (query) } { FROM | TO } { STDIN | STDOUT | 'file' | PROGRAM 'command' } ...
@@ -280,7 +290,8 @@ func (c *classifier) copy() {
 	case out && c.word("stdout"), out && c.word("stdin"):
 		c.v.Command = CommandCopyOut
 		c.v.Flags |= CopyData
-		c.readOnly(c.body(bodyQuery) && pure)
+		c.skip() // nothing but options
+		c.readOnly(pure)
 	case c.word("stdin"), c.word("stdout"):
 		c.v.Command = CommandCopyIn
 		c.v.Flags |= CopyData
@@ -293,7 +304,7 @@ func (c *classifier) copy() {
 // copyTable reads the name of a table and reports whether a standby can read it.
 func (c *classifier) copyTable() (pure bool) {
 	for pure = true; c.tok.Kind == TokenWord || c.tok.Kind == TokenQuoted; c.next() {
-		pure = !c.impure() && pure
+		pure = !c.impure(chain{}) && pure
 		if c.next(); !c.punct('.') {
 			return pure
 		}

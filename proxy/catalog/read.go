@@ -43,12 +43,17 @@ func (s *Set) read(ctx context.Context, m replication.Member, database, fingerpr
 		row func(row [][]byte)
 	}{
 		{functionsQuestion, func(row [][]byte) {
-			a.functions = append(a.functions, function{string(row[0]), isTrue(row[1]), isTrue(row[2])})
+			a.functions = append(a.functions, function{string(row[0]), string(row[1]), isTrue(row[2]), isTrue(row[3]), string(row[4])})
+		}},
+		{usesQuestion, func(row [][]byte) {
+			a.uses = append(a.uses, use{string(row[0]), string(row[1]), string(row[2]), string(row[3])})
+		}},
+		{columnsQuestion, func(row [][]byte) {
+			a.columns = append(a.columns, typeColumns{string(row[0]), string(row[1]), isTrue(row[2]), splitNames(string(row[3]))})
 		}},
 		{impureQuestion, func(row [][]byte) { a.impure = append(a.impure, string(row[0])) }},
-		{operatorsQuestion, func(row [][]byte) { a.operators = append(a.operators, string(row[0])) }},
 		{expansionsQuestion, func(row [][]byte) {
-			a.expansions = append(a.expansions, expansion{string(row[0]), string(row[1])})
+			a.expansions = append(a.expansions, expansion{string(row[0]), string(row[1]), string(row[2])})
 		}},
 	}
 	for _, q := range questions {

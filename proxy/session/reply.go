@@ -217,7 +217,7 @@ func defines(tag []byte) bool {
 		return false
 	}
 	switch string(object) {
-	case "FUNCTION", "VIEW", "AGGREGATE", "OPERATOR", "DOMAIN", "TYPE", "CAST", "EXTENSION", "POLICY", "RULE", "ROUTINE":
+	case "FUNCTION", "VIEW", "AGGREGATE", "OPERATOR", "DOMAIN", "TYPE", "SEQUENCE", "FOREIGN TABLE", "CAST", "EXTENSION", "POLICY", "RULE", "ROUTINE":
 		return true
 	}
 	return false
