@@ -2,7 +2,7 @@
 
 GO      ?= go
 
-.PHONY: build demo demo-stop test unit e2e lint fuzz clean
+.PHONY: build demo demo-stop test unit e2e lint fuzz difftest clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/walgate ./cmd/walgate
@@ -33,6 +33,11 @@ PKG  ?= ./router
 TIME ?= 1m
 fuzz:
 	$(GO) test -run '^$$' -fuzz '^$(FUZZ)$$' -fuzztime $(TIME) $(PKG)
+
+# The lexer against PostgreSQL's own scanner and grammar (cgo; a module of its own). TIME is for each of its two fuzzers.
+difftest:
+	cd router/difftest && $(GO) vet ./... && $(GO) test ./...
+	cd router/difftest && for f in FuzzScan FuzzParse; do $(GO) test -run '^$$' -fuzz "^$$f\$$" -parallel 1 -fuzztime $(TIME) . || exit 1; done
 
 clean:
 	rm -rf bin dist .cache

@@ -6,12 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/walgate/walgate/proxy"
@@ -54,7 +55,7 @@ func newCourt(t *testing.T) *court {
 
 func (c *court) open(p *postgres) *pgconn.PgConn {
 	c.t.Helper()
-	conn, err := pgconn.Connect(testContext(c.t), p.direct("app"))
+	conn, err := pgconn.Connect(testContext(c.t), strings.Replace(p.direct("app"), "user=postgres", "user=app", 1))
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -116,12 +117,15 @@ func run(conn *pgconn.PgConn, sql string) (o outcome) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var err error
-	if word := strings.ToLower(strings.TrimSpace(sql)); strings.HasPrefix(word, "copy") && strings.Contains(word, "stdout") {
+	switch word := strings.ToLower(strings.TrimSpace(sql)); {
+	case strings.HasPrefix(word, "copy") && strings.Contains(word, "stdout"):
 		var out bytes.Buffer
 		var tag pgconn.CommandTag
 		tag, err = conn.CopyTo(ctx, &out, sql)
 		o.copied, o.tags = out.String(), []string{tag.String()}
-	} else {
+	case strings.HasPrefix(word, "copy") && strings.Contains(word, "stdin"):
+		_, err = conn.CopyFrom(ctx, strings.NewReader(""), sql)
+	default:
 		results := conn.Exec(ctx, sql)
 		for results.NextResult() {
 			r := results.ResultReader()
@@ -215,6 +219,13 @@ func TestCorpus(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Run("statements", func(t *testing.T) { c.testStatements(t, statements) })
+	t.Run("functions", c.testBuiltins)
+	t.Run("relations", c.testRelations)
+	t.Run("settings", c.testSettings)
+	queries := c.psqlQueries(t)
+	t.Run("psql", func(t *testing.T) { c.testPsql(t, queries) })
+	t.Run("endpoint", func(t *testing.T) { c.testEndpoint(t, append(statements, asStatements(queries)...)) })
+	t.Run("mutants", func(t *testing.T) { c.testMutants(t, statements) })
 }
 
 func (c *court) testStatements(t *testing.T, statements []corpus.Statement) {
@@ -239,5 +250,77 @@ func (c *court) testStatements(t *testing.T, statements []corpus.Statement) {
 		}
 	}
 	t.Logf("%d of %d plain reads run on the standby", offloaded, reads)
-	_ = pgx.ErrNoRows
+}
+
+func asStatements(queries []string) (all []corpus.Statement) {
+	for _, sql := range queries {
+		all = append(all, corpus.Statement{Text: sql, Want: corpus.Either, Place: "psql"})
+	}
+	return all
+}
+
+// testEndpoint sends everything through walgate: answers are those of the primary, reads reach the standby, and nobody
+// meets an error that only a standby has.
+func (c *court) testEndpoint(t *testing.T, statements []corpus.Statement) {
+	for _, sql := range []string{"alter system set log_statement = 'all'", "select pg_reload_conf()"} {
+		run(c.standby, sql)
+	}
+	connect := func() *pgconn.PgConn {
+		conn, err := pgconn.Connect(testContext(t), c.s.url("app", "secret", "app"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close(context.Background()) })
+		return conn
+	}
+	conn, writer := connect(), connect() // what writes may leave pins
+	eventually(t, "reads on the standby", func() bool {
+		return c.ask(conn, "select pg_is_in_recovery(), price(1)") == "t|2" && strings.Contains(c.standbyLog(), "statement: ")
+	})
+	before := strings.Count(c.standbyLog(), "statement: ")
+	reads := 0
+	for _, s := range statements {
+		switch s.Want {
+		case corpus.Danger, corpus.Shown:
+			continue
+		case corpus.Primary:
+			c.testWrite(t, writer, s)
+			continue
+		case corpus.Read:
+			reads++
+		}
+		want, got := run(c.primary, s.Text), run(conn, s.Text)
+		diff := want.difference(got)
+		if diff != "" && run(c.primary, s.Text).difference(want) == "" {
+			t.Errorf("%s: %q: primary and endpoint differ: %s", s.Place, s.Text, diff)
+		}
+	}
+	onStandby := strings.Count(c.standbyLog(), "statement: ") - before
+	if t.Logf("%d of %d plain reads reached the standby", onStandby, reads); onStandby < reads*98/100 {
+		t.Errorf("too few reads reached the standby")
+	}
+}
+
+// testWrite runs what only the primary may do; it may fail, but not as on a standby.
+func (c *court) testWrite(t *testing.T, conn *pgconn.PgConn, s corpus.Statement) {
+	o := run(conn, s.Text)
+	if o.code == "?" && conn.IsClosed() {
+		t.Fatalf("%s: %q: the connection is gone: %s", s.Place, s.Text, o.message)
+	}
+	if o.code == "25006" || strings.Contains(o.message, "during recovery") || strings.Contains(o.message, "hot standby") {
+		t.Errorf("%s: %q: %s %s", s.Place, s.Text, o.code, o.message)
+	}
+	for _, sql := range []string{"rollback", "discard all"} {
+		if o := run(conn, sql); o.code != "" {
+			t.Fatalf("%s after %s: %+v", sql, s.Text, o)
+		}
+	}
+}
+
+func (c *court) standbyLog() string {
+	text, err := os.ReadFile(filepath.Join(c.onStandby.dir, "log"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return string(text)
 }

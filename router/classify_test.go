@@ -162,6 +162,7 @@ func TestSessionCommands(t *testing.T) {
 		{"set local statement_timeout = -1", facts{CommandSetLocal, LocalState, "statement_timeout", "-1"}},
 		{"set walgate.target = 'replica'", facts{CommandSet, State, "walgate.target", "replica"}},
 		{"set application_name to 'it''s'", facts{CommandSet, State, "application_name", "it's"}},
+		{`set U&"w\006frk_mem" = '1MB'`, facts{CommandOther, State | PinState, "", ""}},
 		{"set x to default", facts{CommandSet, State | ValueDefault, "x", "?"}},
 		{"set x from current", facts{CommandSet, State | ValueDefault, "x", ""}},
 		{"set time zone 'UTC'", facts{CommandSet, State, "timezone", "UTC"}},

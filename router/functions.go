@@ -34,9 +34,9 @@ var builtinText string
 var functions = buildFunctions(builtinText)
 
 // Functions that later versions than the list's added, and volatile ones without any effect.
-const alsoPure = `any_value array_reverse array_sample array_shuffle array_sort bit_count casefold clock_timestamp crc32
+const alsoPure = `pg_settings_get_flags any_value array_reverse array_sample array_shuffle array_sort bit_count casefold clock_timestamp crc32
 crc32c date_add date_subtract erf erfc gamma gen_random_uuid json_array json_arrayagg json_exists json_objectagg
-json_query json_scalar json_serialize json_table json_value lgamma pg_basetype pg_input_error_info pg_input_is_valid
+json_query json_scalar json_serialize json_table json_value lgamma pg_basetype pg_partition_ancestors pg_partition_tree pg_input_error_info pg_input_is_valid
 pg_sleep pg_sleep_for pg_sleep_until random random_normal range_intersect_agg regexp_count statement_timestamp
 system_user timeofday to_bin to_oct unicode_assigned uuid_extract_timestamp uuid_extract_version uuidv4 uuidv7 xmltext`
 
@@ -79,7 +79,7 @@ pg_tablespace_size pg_total_relation_size pg_get_wal_replay_pause_state pg_is_wa
 pg_last_wal_receive_lsn pg_last_wal_replay_lsn pg_last_xact_replay_timestamp pg_lock_status pg_ls_dir pg_ls_logdir
 pg_ls_waldir pg_ls_tmpdir pg_ls_archive_statusdir pg_ls_replslotdir pg_read_file pg_read_binary_file pg_stat_file
 pg_notification_queue_usage pg_prepared_xact pg_show_all_file_settings pg_hba_file_rules pg_ident_file_mappings
-pg_get_shmem_allocations pg_get_backend_memory_contexts pg_jit_available pg_show_all_settings pg_settings_get_flags
+pg_get_shmem_allocations pg_get_backend_memory_contexts pg_jit_available pg_show_all_settings
 pg_sequence_last_value pg_tablespace_location pg_tablespace_databases inet_client_addr inet_client_port`
 
 func buildFunctions(builtin string) map[string]funcClass {

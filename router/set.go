@@ -70,6 +70,10 @@ func (c *classifier) setParameter() {
 			c.setValue()
 			return
 		}
+	case c.tok.Kind == TokenQuoted && c.sql[start] != '"': // U&"..." is not read here
+		c.v.Command, c.v.Flags = CommandOther, c.v.Flags|PinState
+		c.skip()
+		return
 	default:
 		c.v.Name = c.name()
 	}

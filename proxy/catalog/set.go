@@ -31,6 +31,7 @@ type Entry struct {
 	catalog atomic.Pointer[router.Catalog]
 	used    atomic.Bool // since the last look
 	dirty   atomic.Bool
+	refused memory
 }
 
 // Load returns the newest Catalog. It is nil as long as nothing is known, and when nobody has asked for so long that what
@@ -161,7 +162,9 @@ func (s *Set) round(ctx context.Context, known map[string]*look, tick bool) {
 			continue
 		}
 		k.failed = false
-		e.catalog.Store(k.catalog)
+		if e.catalog.Swap(k.catalog) != k.catalog {
+			e.refused.forget() // what was refused may have changed
+		}
 	}
 }
 

@@ -116,6 +116,11 @@ type Catalog interface {
 	Load() *router.Catalog
 	// Defined tells that a transaction has ended that may have changed it.
 	Defined()
+	// Refuses, Refused and Refuse are the memory of reads that a standby has refused, by router.Fingerprint; while
+	// Refuses is false it is empty.
+	Refuses() bool
+	Refused(fingerprint uint64) bool
+	Refuse(fingerprint uint64)
 }
 
 // Parameter is a run-time parameter with its value as text.

@@ -14,10 +14,21 @@ import (
 type sharedCatalog struct {
 	catalog atomic.Pointer[router.Catalog]
 	defined int
+	refused map[uint64]bool
 }
 
 func (c *sharedCatalog) Load() *router.Catalog { return c.catalog.Load() }
 func (c *sharedCatalog) Defined()              { c.defined++ }
+func (c *sharedCatalog) Refuses() bool         { return len(c.refused) > 0 }
+
+func (c *sharedCatalog) Refused(fingerprint uint64) bool { return c.refused[fingerprint] }
+
+func (c *sharedCatalog) Refuse(fingerprint uint64) {
+	if c.refused == nil {
+		c.refused = map[uint64]bool{}
+	}
+	c.refused[fingerprint] = true
+}
 
 // TestCatalogDecides holds that a session uses the newest catalog for every turn, for statements too that were prepared
 // under an older one.

@@ -23,8 +23,10 @@ type body struct {
 	literals string // of the settings when it was parsed
 	opts     router.Options
 	verdict  router.Verdict
-	effect   *effect // nil, or what executing it does, to be copied
-	sql      bool    // prepared by PREPARE: text is all of that
+	// fingerprint of asked.
+	fingerprint uint64
+	effect      *effect // nil, or what executing it does, to be copied
+	sql         bool    // prepared by PREPARE: text is all of that
 	// inner is the prepared statement that an EXECUTE in the extended protocol names.
 	inner    *statement
 	original string // sql: the text as the client sent it
@@ -63,7 +65,8 @@ func (s *Session) aboutStatements(shared *body) *body {
 // newBody makes the body of a statement.
 func newBody(text, types []byte, literals string, opts router.Options) *body {
 	v := router.Classify(text, opts)
-	b := &body{asked: string(text), types: string(types), literals: literals, opts: opts, verdict: v}
+	b := &body{asked: string(text), types: string(types), literals: literals, opts: opts, verdict: v,
+		fingerprint: router.Fingerprint(text, opts)}
 	b.text, b.unnamed.body = b.asked, b
 	if tracked(&v) {
 		b.effect = makeEffect(&v, text, opts)

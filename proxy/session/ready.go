@@ -34,7 +34,11 @@ func (s *Session) serverReady(now replication.Instant, p wire.Piece, out *Action
 		s.retried++
 		s.srv.Meter.retried()
 		s.sent = 0
-		s.letGo(Release, "", out)
+		if s.retry.scrub {
+			s.letGo(Discard, "it refused a write", out)
+		} else {
+			s.letGo(Release, "", out)
+		}
 		return // advance asks for the primary
 	}
 	s.srv.Meter.answered(&s.watch, now, status == wire.StatusIdle, s.ledger.Len() > 0)

@@ -184,7 +184,7 @@ func TestStandbyRefuses(t *testing.T) {
 	r := newRig(t)
 	// The text hides from the classifier what the played standby refuses.
 	r.expect("simple", r.query("select 'nextval'"), "T D(select 'nextval') C(SELECT 1) Z(I)")
-	r.expectTrail("need read", "attach standby", "release", "need write", "attach primary", "release")
+	r.expectTrail("need read", "attach standby", "discard", "need write", "attach primary", "release")
 	r.expect("extended", r.send(wiretest.Extended("n", "select 'nextval'")), "1 2 T D(select 'nextval') C(SELECT 1) Z(I)")
 	r.expect("again", r.send(wiretest.Extended("n", "")), "2 T D(select 'nextval') C(SELECT 1) Z(I)")
 }

@@ -70,7 +70,10 @@ func (s *Session) serverError(now replication.Instant, p wire.Piece, out *Action
 		s.restoreError = &wire.ErrorFields{Severity: severityError, Code: string(t.Code), Message: string(t.Message)}
 	case o.Injected && o.Kind.EndsTurn():
 	case s.retry.possible && s.mayCure(&o.Ref, t):
-		s.retry.possible, s.retry.primary = false, true
+		s.retry.possible, s.retry.primary, s.retry.scrub = false, true, string(t.Code) == "25006"
+		if !onPrimary(s.srv) {
+			s.rememberRefused(&o.Ref, t.Code)
+		}
 		out.give(s.held)
 		s.held = nil
 	case s.timedOutAt != 0 && string(t.Code) == errQueryTimeout.Code:
@@ -138,7 +141,8 @@ func (s *Session) forgetStatement(r *request, t wire.Trouble) {
 func standbyRefuses(code []byte) bool {
 	switch string(code) {
 	case "25006", "0A000", "40001", "40P01", "55000", "XX000", "26000", "34000",
-		"58P01": // COPY from an unlogged table, which has no file there
+		"58P01",                                     // COPY from an unlogged table, which has no file there
+		"42P01", "42703", "42883", "42704", "3F000": // it may not have replayed the definition yet
 		return true
 	default:
 		return false

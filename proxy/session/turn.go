@@ -26,6 +26,7 @@ type retry struct {
 	possible bool // it is a read, complete in pend, and nothing of its answer has been passed on
 	again    bool // it is running again
 	primary  bool // its answer is being dropped: it will run on the primary
+	scrub    bool // the standby refused a write: whatever else it did, its connection is not used again
 	count    int
 }
 
@@ -150,7 +151,7 @@ func (s *Session) look(t *turn, p wire.Piece) {
 		switch {
 		case err != nil, st == nil && !t.parsed:
 			t.write = true
-		case st != nil && !s.mayRead(s.judged(st), []byte(nil), st.text):
+		case st != nil && (!s.mayRead(s.judged(st), []byte(nil), st.text) || s.wasRefused(st.fingerprint)):
 			t.write = true
 		}
 	case 'D', 'E':
@@ -171,8 +172,32 @@ func (s *Session) judge(t *turn, v *router.Verdict, text []byte) {
 	if v.Hint.Level != router.LevelUnset {
 		t.hint.Level = v.Hint.Level
 	}
-	if !s.mayRead(v, text, "") {
+	if !s.mayRead(v, text, "") || s.catalog != nil && s.catalog.Refuses() && s.wasRefused(router.Fingerprint(text, s.opts)) {
 		t.write = true
+	}
+}
+
+// wasRefused reports whether a standby has refused such a statement.
+func (s *Session) wasRefused(fingerprint uint64) bool {
+	return s.catalog != nil && s.catalog.Refuses() && s.catalog.Refused(fingerprint)
+}
+
+// rememberRefused sees to it that a statement which a standby has refused goes to the primary at once the next time. What
+// may be over by then – a conflict, a definition on its way – is not remembered.
+func (s *Session) rememberRefused(r *request, code []byte) {
+	switch string(code) {
+	case "25006", "0A000", "55000", "XX000", "58P01":
+	default:
+		return
+	}
+	switch {
+	case s.catalog == nil:
+	case r.stmt != nil:
+		s.catalog.Refuse(r.stmt.fingerprint)
+	case s.turn.frames == 1 && s.pend[0] == 'Q':
+		if text, err := wire.ParseString(s.pend[wire.HeaderLen:s.turn.end]); err == nil {
+			s.catalog.Refuse(router.Fingerprint(text, s.opts))
+		}
 	}
 }
 

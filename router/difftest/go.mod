@@ -7,6 +7,6 @@ require (
 	github.com/walgate/walgate v0.0.0-00010101000000-000000000000
 )
 
-require google.golang.org/protobuf v1.36.12 // indirect
+require google.golang.org/protobuf v1.36.12
 
 replace github.com/walgate/walgate => ../..
