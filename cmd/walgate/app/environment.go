@@ -12,7 +12,7 @@ const environmentPrefix = "WALGATE_"
 // notConfiguration are environment variables of the same prefix with another meaning.
 var notConfiguration = map[string]bool{
 	"WALGATE_API": true, "WALGATE_CONFIG": true, "WALGATE_TOKEN_FILE": true,
-	"WALGATE_REQUIRE_POSTGRES": true,
+	"WALGATE_REQUIRE_POSTGRES": true, "WALGATE_REQUIRE_CLIENTS": true,
 }
 
 // applyEnvironment overrides keys with variables: proxy.listen is WALGATE_PROXY_LISTEN. Lists are separated by commas,
