@@ -138,8 +138,8 @@ func settingsPath(tb testing.TB) *path {
 	p := newPath(tb, nil, replication.RoleStandby)
 	r := p.r
 	var none *settingSet
-	other := none.with(&r.cfg.shared, "timezone", "Asia/Tokyo").with(&r.cfg.shared, "work_mem", "1MB")
-	r.s.want = none.with(&r.cfg.shared, "timezone", "Europe/Rome")
+	other := none.with(&r.cfg.shared, setting{name: "timezone", value: "Asia/Tokyo"}).with(&r.cfg.shared, setting{name: "work_mem", value: "1MB"})
+	r.s.want = none.with(&r.cfg.shared, setting{name: "timezone", value: "Europe/Rome"})
 	restored := answer(&pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")}, ready('I'))
 	p.request, p.answer = simpleRequest, append(restored, simpleAnswer...)
 	p.before = func() { p.facts.settings = other }

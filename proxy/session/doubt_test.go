@@ -270,10 +270,10 @@ func TestStatementNamesTellHowLiteralsAreRead(t *testing.T) {
 		return canonicalName(&body{text: "select '01/02/2024'::date", literals: set.literalText()})
 	}
 	plain := name(none)
-	if got := name(none.with(&shared, "datestyle", "ISO, DMY")); got == plain {
+	if got := name(none.with(&shared, setting{name: "datestyle", value: "ISO, DMY"})); got == plain {
 		t.Errorf("another DateStyle: the same name %s", got)
 	}
-	if got := name(none.with(&shared, "work_mem", "64MB")); got != plain {
+	if got := name(none.with(&shared, setting{name: "work_mem", value: "64MB"})); got != plain {
 		t.Errorf("another work_mem: %s, want %s", got, plain)
 	}
 }

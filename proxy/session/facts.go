@@ -17,8 +17,7 @@ type ServerFacts struct {
 	// Meter counts what sessions do here; nil: nobody wants to know.
 	Meter *Meter
 
-	borrower  borrower
-	superuser bool // of the user that has logged in
+	borrower borrower
 
 	reported   []Parameter // ParameterStatus values as last seen, sorted by name
 	settings   *settingSet // what sessions have set here, relative to a fresh login
@@ -35,8 +34,6 @@ func NewServerFacts(id uint64, node replication.NodeID, role replication.Role, e
 	for _, p := range reported {
 		f.Observe(p.Name, p.Value)
 	}
-	superuser, _ := f.Reported("is_superuser")
-	f.superuser = superuser == "on"
 	return f
 }
 

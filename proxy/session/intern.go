@@ -106,8 +106,12 @@ func (in *interner) set(list []setting) *settingSet {
 	for i := range list {
 		d.add(list[i].name)
 		d.add(list[i].value)
+		if by := list[i].by; by != (actor{}) {
+			d.add(by.authorization)
+			d.add(by.role)
+		}
 	}
-	if found, ok := in.sets.find(d.sum); ok && found.equal(want) {
+	if found, ok := in.sets.find(d.sum); ok && slices.Equal(found.list, list) {
 		return found
 	}
 	want.readLiterals()

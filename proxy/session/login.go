@@ -89,7 +89,7 @@ func (s *Session) logIn(req *AuthRequest, options string) *wire.ErrorFields {
 		if e := checkOwn(severityFatal, name, p.Value); e != nil {
 			return e
 		}
-		set = set.with(&s.cfg.shared, name, p.Value)
+		set = set.with(&s.cfg.shared, setting{name: name, value: p.Value})
 	}
 	s.startup, s.unproven = set, set != nil
 	s.settings.begin(set, set, &s.cfg.shared)

@@ -107,18 +107,27 @@ func (s *Session) injectedReady(r request, status byte, out *Actions) {
 	case r.bits&restores == 0:
 	case s.restoreError == nil:
 		s.settings.base.have = s.settings.now.have
-		s.preparing, s.unproven = false, false
+		s.preparing, s.unproven, s.refusals = false, false, 0
 	default:
 		s.restoreFailed(out)
 	}
 }
 
-// restoreFailed tells that the session's settings are refused by a server.
+// maxRefusals bounds how many servers that were set up for others a turn tries.
+const maxRefusals = 3
+
+// restoreFailed tells that the session's settings are refused by a server, unless what others have set there may be the
+// reason.
 func (s *Session) restoreFailed(out *Actions) {
-	why := s.restoreError
+	why, over := s.restoreError, s.settings.base.have != nil
 	s.restoreError = nil
 	s.letGo(Discard, "settings were refused", out)
 	s.lostPins()
+	if over && why.Code != errCanceled.Code && s.refusals < maxRefusals {
+		s.refusals++
+		return // advance asks for another
+	}
+	s.refusals = 0
 	if s.unproven && why.Code != errCanceled.Code {
 		why.Severity = severityFatal
 		s.end(why, out)

@@ -1,64 +1,42 @@
 package session
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/walgate/walgate/proxy/wire"
 )
 
-// appendRestore appends the SQL that makes have into want. Other parameters than role and session authorization may need
-// the rights of the user that has logged in, or of the role: a superuser's are changed without a role, anybody else's
-// with it.
-func appendRestore(dst []byte, have, want *settingSet, superuser bool) []byte {
-	others := differ(have, want)
-	_, hadAuthorization := have.value(settingAuthorization)
-	_, hadRole := have.value(settingRole)
-	authorization := changed(have, want, settingAuthorization) || hadAuthorization && others
-	role := changed(have, want, settingRole) || authorization || hadRole && others && superuser
-	if hadAuthorization && authorization {
-		dst = append(dst, "RESET SESSION AUTHORIZATION;"...)
-	}
-	if hadRole && role && superuser {
-		dst = append(dst, "RESET ROLE;"...)
-	}
-	for _, e := range have.all() {
-		if _, ok := want.value(e.name); !ok && e.name != settingRole && e.name != settingAuthorization {
-			dst = append(appendIdentifier(append(dst, "RESET "...), e.name), ';')
-		}
-	}
-	if hadRole && role && !superuser {
-		dst = append(dst, "RESET ROLE;"...)
-	}
-	count := 0
-	value, ok := want.value(settingRole)
-	if role && ok && !superuser {
-		dst = appendSetConfig(dst, setting{settingRole, value}, &count)
-	}
-	for _, e := range want.all() {
-		if e.name != settingRole && e.name != settingAuthorization && changed(have, want, e.name) {
-			dst = appendSetConfig(dst, e, &count)
-		}
-	}
-	if value, ok := want.value(settingAuthorization); ok && authorization {
-		dst = appendSetConfig(dst, setting{settingAuthorization, value}, &count)
-	}
-	if role && ok && superuser {
-		dst = appendSetConfig(dst, setting{settingRole, value}, &count)
-	}
-	return dst
-}
-
-// differ reports whether the sets differ in more than role and session authorization.
-func differ(have, want *settingSet) bool {
-	for _, pair := range [...][2]*settingSet{{have, want}, {want, have}} {
-		for _, e := range pair[0].all() {
-			if e.name != settingRole && e.name != settingAuthorization && changed(pair[0], pair[1], e.name) {
-				return true
+// appendRestore appends the SQL that makes have into want. Each setting is made and taken back by whoever set it, the role
+// of the login first: a parameter for superusers can't be touched any more once the session is somebody else.
+func appendRestore(dst []byte, have, want *settingSet) []byte {
+	r := restoration{sql: dst, who: have.actor()}
+	actors := append(make([]actor, 0, 4), actor{})
+	for _, list := range [2][]setting{have.all(), want.all()} {
+		for i := range list {
+			if !slices.Contains(actors, list[i].by) {
+				actors = append(actors, list[i].by)
 			}
 		}
 	}
-	return false
+	for _, by := range actors {
+		for _, e := range have.all() {
+			if _, ok := want.value(e.name); !ok && e.by == by && e.plain() {
+				r.reset(e)
+			}
+		}
+		for _, e := range want.all() {
+			if e.by == by && e.plain() && changed(have, want, e.name) {
+				r.set(e)
+			}
+		}
+	}
+	r.become(want.actor())
+	return r.sql
 }
+
+// plain reports whether the setting does not make the session somebody else.
+func (e *setting) plain() bool { return e.name != settingRole && e.name != settingAuthorization }
 
 func changed(have, want *settingSet, name string) bool {
 	a, hasA := have.value(name)
@@ -66,18 +44,65 @@ func changed(have, want *settingSet, name string) bool {
 	return hasA != hasB || a != b
 }
 
-func appendSetConfig(dst []byte, e setting, count *int) []byte {
-	if *count == 0 {
-		dst = append(dst, "SELECT "...)
-	} else {
-		dst = append(dst, ',')
+// restoration is SQL in the making, and who the session is behind it.
+type restoration struct {
+	sql  []byte
+	who  actor
+	list bool // it ends within the list of a SELECT
+}
+
+// become appends what makes the session somebody else.
+func (r *restoration) become(who actor) {
+	if r.who.authorization != who.authorization && r.who.authorization != "" {
+		r.statement("RESET SESSION AUTHORIZATION")
 	}
-	*count++
-	dst = append(dst, "pg_catalog.set_config("...)
-	dst = appendLiteral(dst, e.name)
-	dst = append(dst, ',')
-	dst = appendLiteral(dst, e.value)
-	return append(dst, ",false)"...)
+	if r.who.role != "" && (r.who.role != who.role || r.who.authorization != who.authorization) {
+		r.statement("RESET ROLE")
+		r.who.role = ""
+	}
+	if r.who.authorization != who.authorization && who.authorization != "" {
+		r.setConfig(settingAuthorization, who.authorization)
+	}
+	if r.who.role != who.role {
+		r.setConfig(settingRole, who.role)
+	}
+	r.who = who
+}
+
+func (r *restoration) reset(e setting) {
+	r.become(e.by)
+	r.end()
+	r.sql = append(appendIdentifier(append(r.sql, "RESET "...), e.name), ';')
+}
+
+func (r *restoration) set(e setting) {
+	r.become(e.by)
+	r.setConfig(e.name, e.value)
+}
+
+func (r *restoration) setConfig(name, value string) {
+	if !r.list {
+		r.sql, r.list = append(r.sql, "SELECT "...), true
+	} else {
+		r.sql = append(r.sql, ',')
+	}
+	r.sql = append(r.sql, "pg_catalog.set_config("...)
+	r.sql = appendLiteral(r.sql, name)
+	r.sql = append(r.sql, ',')
+	r.sql = appendLiteral(r.sql, value)
+	r.sql = append(r.sql, ",false)"...)
+}
+
+func (r *restoration) statement(text string) {
+	r.end()
+	r.sql = append(append(r.sql, text...), ';')
+}
+
+// end ends the list of a SELECT.
+func (r *restoration) end() {
+	if r.list {
+		r.sql, r.list = append(r.sql, ';'), false
+	}
 }
 
 // appendLiteral quotes a text so that it is read alike with and without standard_conforming_strings.
@@ -123,7 +148,7 @@ func (s *Session) restore(out *Actions) bool {
 		return false
 	}
 	b, at := wire.BeginQuery(out.own(Server))
-	b = appendRestore(b, p.have, p.want, s.srv.superuser)
+	b = appendRestore(b, p.have, p.want)
 	out.put(Server, wire.EndQuery(b, at))
 	s.ledger.Push(wire.Owed[request]{Kind: wire.OwedQuery, Injected: true, Ref: request{bits: restores}})
 	p.have = p.want

@@ -1,7 +1,28 @@
 package session
 
-// setting is one parameter with the text that sets it, in the form that set_config takes.
-type setting struct{ name, value string }
+import (
+	"strings"
+)
+
+// setting is one parameter with the text that sets it, in the form that set_config takes, and who set it: others may not
+// be allowed to.
+type setting struct {
+	name, value string
+	by          actor
+}
+
+// actor is the role with whose rights statements run, as SET SESSION AUTHORIZATION and SET ROLE made it; the zero actor
+// is the role of the login.
+type actor struct{ authorization, role string }
+
+// actor returns who runs statements under these settings.
+func (a *settingSet) actor() (who actor) {
+	who.authorization, _ = a.value(settingAuthorization)
+	if who.role, _ = a.value(settingRole); strings.EqualFold(who.role, "none") {
+		who.role = ""
+	}
+	return who
+}
 
 // settingSet is an immutable list of settings, sorted by name; nil is empty. Sessions and servers share them: equal sets
 // are the same, but for those that the interner has forgotten.
@@ -47,24 +68,24 @@ func (a *settingSet) value(name string) (string, bool) {
 	return "", false
 }
 
-// with returns the set with name set to value.
-func (a *settingSet) with(shared *interner, name, value string) *settingSet {
-	if old, ok := a.value(name); ok && old == value {
+// with returns the set with one more or another setting.
+func (a *settingSet) with(shared *interner, added setting) *settingSet {
+	if old, ok := a.value(added.name); ok && old == added.value {
 		return a
 	}
 	list := make([]setting, 0, len(a.all())+1)
 	done := false
 	for _, e := range a.all() {
-		if !done && e.name >= name {
-			list, done = append(list, setting{name, value}), true
-			if e.name == name {
+		if !done && e.name >= added.name {
+			list, done = append(list, added), true
+			if e.name == added.name {
 				continue
 			}
 		}
 		list = append(list, e)
 	}
 	if !done {
-		list = append(list, setting{name, value})
+		list = append(list, added)
 	}
 	return shared.set(list)
 }
@@ -83,6 +104,7 @@ func (a *settingSet) without(shared *interner, name string) *settingSet {
 	return shared.set(list)
 }
 
+// equal reports whether the same is in force under both, whoever has set it.
 func (a *settingSet) equal(b *settingSet) bool {
 	if a == b {
 		return true
@@ -91,7 +113,7 @@ func (a *settingSet) equal(b *settingSet) bool {
 		return false
 	}
 	for i, e := range a.all() {
-		if e != b.list[i] {
+		if e.name != b.list[i].name || e.value != b.list[i].value {
 			return false
 		}
 	}
@@ -138,13 +160,17 @@ func (t *settingState) committed() { t.base, t.savepoints = t.now, nil }
 func (t *settingState) rolledBack() { t.now, t.savepoints = t.base, nil }
 
 func (t *settingState) set(name, value string) {
-	t.now.want, t.now.have = t.now.want.with(t.shared, name, value), t.now.have.with(t.shared, name, value)
+	e := setting{name: name, value: value}
+	if name != settingRole && name != settingAuthorization {
+		e.by = t.now.want.actor()
+	}
+	t.now.want, t.now.have = t.now.want.with(t.shared, e), t.now.have.with(t.shared, e)
 }
 
 func (t *settingState) reset(name string) {
 	t.now.have = t.now.have.without(t.shared, name)
 	if value, ok := t.startup.value(name); ok {
-		t.now.want = t.now.want.with(t.shared, name, value)
+		t.now.want = t.now.want.with(t.shared, setting{name: name, value: value})
 	} else {
 		t.now.want = t.now.want.without(t.shared, name)
 	}
@@ -156,10 +182,10 @@ func (t *settingState) resetAll() {
 	var have *settingSet
 	for _, name := range [...]string{settingRole, settingAuthorization} {
 		if value, ok := t.now.want.value(name); ok {
-			want = want.with(t.shared, name, value)
+			want = want.with(t.shared, setting{name: name, value: value})
 		}
 		if value, ok := t.now.have.value(name); ok {
-			have = have.with(t.shared, name, value)
+			have = have.with(t.shared, setting{name: name, value: value})
 		}
 	}
 	t.now.want, t.now.have = want, have

@@ -70,6 +70,7 @@ type work struct {
 	// restoreError is why a server refused the session's settings; broken: what the server connection still answers is
 	// not known for sure, so that nothing else may use it.
 	restoreError *wire.ErrorFields
+	refusals     uint8 // of settings, in a row
 	broken       bool
 	clock        replication.Instant // when the event in hand came
 }
