@@ -64,3 +64,104 @@ func TestSettingsOfSuperusersBehindAnotherRole(t *testing.T) {
 	mustExec(t, app, "discard all")
 	c.elsewhere(c.blocker, func() { c.expect("behind DISCARD ALL", value(t, app, show), "-1 4MB app app") })
 }
+
+// TestStatementsOutlastDefinitions: what is parsed behind a change of a table is what the table is now, and what was parsed
+// before it is refused as PostgreSQL refuses it, wherever it runs.
+func TestStatementsOutlastDefinitions(t *testing.T) {
+	c := newCarried(t)
+	ctx := testContext(t)
+	direct, err := pgx.Connect(ctx, c.pg.direct("app"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = direct.Close(ctx) }()
+	const text = "select a from shape where a is not null"
+	a, b := c.connect(t), c.connect(t)
+	prepare := func(conn *pgx.Conn, name string) uint32 {
+		t.Helper()
+		d, err := conn.PgConn().Prepare(ctx, name, text, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d.Fields[0].DataTypeOID
+	}
+	run := func(conn *pgx.Conn, name string) string {
+		r := conn.PgConn().ExecPrepared(ctx, name, nil, nil, []int16{1}).Read()
+		return sqlstate(r.Err)
+	}
+	for _, server := range []string{"this server", "another server"} {
+		for _, ddl := range []*pgx.Conn{b, direct} {
+			mustExec(t, b, "drop table if exists shape")
+			mustExec(t, b, "create table shape (a int)")
+			mustExec(t, a, "deallocate all")
+			prepare(a, "old")
+			if got := run(a, "old"); got != "" {
+				t.Fatalf("%s: %s", server, got)
+			}
+			mustExec(t, ddl, "alter table shape alter a type text")
+			used := func() {
+				mustExec(t, a, "begin") // nothing can be run again in here
+				c.expect(server+", in a transaction", run(a, "old"), "0A000")
+				mustExec(t, a, "rollback")
+				c.expect(server, run(a, "old"), "0A000")
+				c.expect(server+", again", run(a, "old"), "0A000")
+			}
+			if server == "this server" {
+				used()
+			} else {
+				c.elsewhere(c.blocker, used)
+			}
+			if ddl == direct {
+				continue
+			}
+			mustExec(t, a, "begin")
+			if oid := prepare(a, "new"); oid != 25 {
+				t.Errorf("%s: parsed anew, column of type %d", server, oid)
+			}
+			c.expect(server+", parsed anew", run(a, "new"), "")
+			mustExec(t, a, "rollback")
+			// What is parsed within a transaction that changes the table is of no use behind its rollback.
+			mustExec(t, a, "begin; alter table shape alter a type float8 using 1")
+			if oid := prepare(a, "inside"); oid != 701 {
+				t.Errorf("%s: parsed within, column of type %d", server, oid)
+			}
+			mustExec(t, a, "rollback")
+			mustExec(t, a, "begin")
+			if oid := prepare(a, "behind"); oid != 25 {
+				t.Errorf("%s: parsed behind the rollback, column of type %d", server, oid)
+			}
+			mustExec(t, a, "rollback")
+		}
+	}
+	// A temporary table hides one for whom has it, and for nobody else.
+	prepare(b, "before")
+	mustExec(t, a, "create temp table shape (a int)")
+	if oid := prepare(a, "temporary"); oid != 23 {
+		t.Errorf("behind CREATE TEMP TABLE: column of type %d", oid)
+	}
+	mustExec(t, a, "discard all")
+	if oid := prepare(a, "temporary"); oid != 25 {
+		t.Errorf("behind DISCARD ALL: column of type %d", oid)
+	}
+}
+
+// TestStatementsOfSearchPaths: a text that means different tables to different clients is not shared.
+func TestStatementsOfSearchPaths(t *testing.T) {
+	c := newCarried(t)
+	a, b := c.connect(t), c.connect(t)
+	mustExec(t, a, "create schema one; create schema two; create table one.t (a int); create table two.t (a text); insert into one.t values (1); insert into two.t values ('x')")
+	mustExec(t, a, "set search_path = one")
+	mustExec(t, b, "set search_path = two")
+	for range 3 {
+		mustExec(t, a, "begin")
+		if got := query[int](t, a, "select a from t"); got != 1 {
+			t.Errorf("one: %d", got)
+		}
+		mustExec(t, a, "commit")
+		mustExec(t, b, "begin")
+		if got := query[string](t, b, "select a from t"); got != "x" {
+			t.Errorf("two: %s", got)
+		}
+		mustExec(t, b, "commit")
+	}
+}

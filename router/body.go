@@ -98,6 +98,10 @@ func (c *classifier) bodyWord(mode bodyMode) bool {
 			c.v.Name = Span{name.Start, name.End}
 		}
 	case 'i':
+		if equalFold(text, "into") && !equalFold(c.text(c.prev), "insert") && !equalFold(c.text(c.prev), "merge") {
+			c.v.Flags |= Defines // SELECT ... INTO
+			return false
+		}
 		return !equalFold(text, "into") && (!equalFold(text, "insert") || c.isColumn("into"))
 	case 'u':
 		return !equalFold(text, "update") || c.isColumn("")
@@ -180,6 +184,8 @@ func (c *classifier) call(name chain, mode bodyMode) bool {
 		}
 	case funcSequence:
 		c.v.Flags |= Sequence
+	case funcRecall:
+		c.v.Flags |= Recalls
 	case funcSeed:
 		c.v.Flags |= PinSeed | State
 	case funcSnapshot:

@@ -19,6 +19,7 @@ const (
 	funcAdvisory              // takes or gives back session-level advisory locks
 	funcAdvisoryAll           // gives back all of them
 	funcSequence
+	funcRecall // asks for the last value of a sequence
 	funcSetConfig
 	funcCurrentSetting
 	funcSeed
@@ -103,7 +104,8 @@ func buildFunctions(builtin string) map[string]funcClass {
 	add(funcAdvisory, `pg_advisory_lock pg_advisory_lock_shared pg_try_advisory_lock pg_try_advisory_lock_shared
 		pg_advisory_unlock pg_advisory_unlock_shared`)
 	add(funcAdvisoryAll, "pg_advisory_unlock_all")
-	add(funcSequence, "nextval currval lastval setval")
+	add(funcSequence, "nextval setval")
+	add(funcRecall, "currval lastval")
 	add(funcSetConfig, "set_config")
 	add(funcCurrentSetting, "current_setting")
 	add(funcSeed, "setseed")

@@ -106,17 +106,20 @@ func (c *classifier) small() {
 		c.v.Flags |= State | PinLoad
 		c.plain(CommandLoad)
 	case "call":
-		c.v.Command, c.v.Flags = CommandCall, Opaque|MayCommit
+		c.v.Command, c.v.Flags = CommandCall, Opaque|MayCommit|Defines
 		c.body(bodyWrite)
 	case "do":
-		c.v.Flags |= Opaque | MayCommit
+		c.v.Flags |= Opaque | MayCommit | Defines
 		c.plain(CommandDo)
 	case "lock":
 		c.plain(CommandLock)
 	case "checkpoint":
 		c.plain(CommandCheckpoint)
+	case "alter", "drop", "import":
+		c.v.Flags |= Defines
+		c.body(bodyDefinition)
 	default:
-		c.body(bodyDefinition) // ALTER, DROP, GRANT, VACUUM, ..., and what nobody knows
+		c.body(bodyDefinition) // GRANT, VACUUM, ..., and what nobody knows
 	}
 }
 
@@ -367,6 +370,7 @@ func (c *classifier) discard() {
 
 // create reads CREATE as far as sessions care: temporary objects, and bodies that hold semicolons.
 func (c *classifier) create() {
+	c.v.Flags |= Defines
 	c.next()
 	if c.accept("or") {
 		c.accept("replace")

@@ -106,7 +106,7 @@ const (
 	Opaque
 	// NodeLocal: its answer depends on the server it runs on (pg_stat_activity, pg_backend_pid(), ...).
 	NodeLocal
-	// Sequence: it uses nextval, currval or lastval, so that a later currval must meet the same server connection.
+	// Sequence: it uses nextval or setval.
 	Sequence
 
 	// The pins: the session must keep its server connection until the named thing is gone.
@@ -132,6 +132,11 @@ const (
 	// Executes: some statement is EXECUTE, EXPLAIN EXECUTE or CREATE TABLE AS EXECUTE. Of a single one, Name is what it
 	// executes.
 	Executes
+	// Defines: some statement creates, alters or drops something, or runs code that may (DO, CALL): what was prepared before
+	// may mean something else when it is prepared again.
+	Defines
+	// Recalls: it uses currval or lastval, and so asks what its server connection has done before.
+	Recalls
 	// TxPrepared: some statement is PREPARE TRANSACTION, COMMIT PREPARED or ROLLBACK PREPARED.
 	TxPrepared
 	// Processes: some statement may name server processes by their ids (pg_terminate_backend, pg_stat_activity ...).

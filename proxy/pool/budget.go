@@ -25,9 +25,11 @@ type Budget struct {
 	epoch  replication.Epoch // primaries: what their servers are stamped with
 	node   *node
 	limits Limits
-	meter  *session.Meter  // of all budgets with this key and role
-	ctx    context.Context // ends when the budget is closed: for its own goroutines
-	stop   context.CancelCauseFunc
+	meter  *session.Meter // of all budgets with this key and role
+	// definitions are those of the database, wherever it is asked.
+	definitions *session.Definitions
+	ctx         context.Context // ends when the budget is closed: for its own goroutines
+	stop        context.CancelCauseFunc
 
 	mu      sync.Mutex
 	open    int       // connections open or being opened

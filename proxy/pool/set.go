@@ -88,6 +88,7 @@ type Set struct {
 	uses    map[use]struct{}
 	meters  map[meterKey]*session.Meter // of all budgets that ever were: counters outlive epochs
 	metered []Metered                   // the same, in the order of their first use
+	defined map[string]*session.Definitions
 	pauses  pauses
 	ended   bool
 }
@@ -111,6 +112,7 @@ func New(cfg Config, log *slog.Logger) (*Set, error) {
 	s := &Set{
 		cfg: cfg, log: log, budgets: map[Key]*Budget{}, standby: map[Key]*Budget{},
 		nodes: map[replication.NodeID]*node{}, uses: map[use]struct{}{}, meters: map[meterKey]*session.Meter{},
+		defined: map[string]*session.Definitions{},
 	}
 	return s, nil
 }
@@ -189,7 +191,8 @@ func (s *Set) budget(key Key, role replication.Role, epoch replication.Epoch) *B
 	b := &Budget{
 		set: s, key: key, at: Address{member.Host, member.Port}, role: role, node: s.node(key.Node),
 		limits: s.cfg.Limits(key.Database, key.User), meter: s.meter(meterKey{key, role}), paused: s.pauses.has(key.Database),
-		all: map[*Server]struct{}{}, held: role == replication.RolePrimary && !s.view.Writable(),
+		definitions: s.definitions(key.Database),
+		all:         map[*Server]struct{}{}, held: role == replication.RolePrimary && !s.view.Writable(),
 	}
 	if role == replication.RolePrimary {
 		b.epoch = epoch
@@ -237,6 +240,21 @@ func (s *Set) meter(key meterKey) *session.Meter {
 	s.meters[key] = m
 	s.metered = append(s.metered, Metered{key.Key, key.role, m})
 	return m
+}
+
+// definitions returns those of a database; the databases for which there is no room share one. Called with mu held.
+func (s *Set) definitions(database string) *session.Definitions {
+	if d := s.defined[database]; d != nil {
+		return d
+	}
+	if len(s.defined) >= maxMeters {
+		if database = ""; s.defined[database] != nil {
+			return s.defined[database]
+		}
+	}
+	d := new(session.Definitions)
+	s.defined[database] = d
+	return d
 }
 
 // Metered is a Meter with what it belongs to: nothing, if it is shared by all for which there was no room.
@@ -344,7 +362,7 @@ func (s *Set) open(b *Budget, secret auth.Secret) (*Server, error) {
 		return nil, err
 	}
 	facts := session.NewServerFacts(s.nextID.Add(1), b.key.Node, b.role, b.epoch, l.parameters, s.cfg.MaxStatements)
-	facts.ProcessID, facts.Secret, facts.Meter = l.processID, l.secret, b.meter
+	facts.ProcessID, facts.Secret, facts.Meter, facts.Definitions = l.processID, l.secret, b.meter, b.definitions
 	s.cfg.LoggedIn(b.key, l.parameters)
 	s.opened.Add(1)
 	now := s.now()

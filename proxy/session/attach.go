@@ -106,7 +106,8 @@ func (s *Session) touched() {
 
 // leave forgets the server connection.
 func (s *Session) leave(out *Actions) {
-	s.srv = nil
+	s.settleDefinitions(true)
+	s.srv, s.asked = nil, nil
 	s.attachment = Attachment{}
 	s.ledger.Reset()
 	s.preparing, s.group, s.inTx, s.writes, s.swallow, s.failed, s.localOnly = false, false, false, false, false, false, false

@@ -13,24 +13,24 @@ type statementCache struct {
 type cachedStatement struct {
 	name         string
 	newer, older *cachedStatement
+	// stamp is that of the definitions under which it was parsed, 0 if that is not known; outline what it was then.
+	stamp   uint64
+	outline outline
 }
 
-// use reports whether the server has the statement, and makes it the most recently used.
-func (c *statementCache) use(name string) bool {
+// use returns the statement if the server has it, and makes it the most recently used.
+func (c *statementCache) use(name string) *cachedStatement {
 	e := c.byName[name]
-	if e == nil {
-		return false
-	}
-	if e != c.newest {
+	if e != nil && e != c.newest {
 		c.unlink(e)
 		c.link(e)
 	}
-	return true
+	return e
 }
 
 // add notes a statement that is being prepared; evicted names one that must be closed, or is empty.
 func (c *statementCache) add(name string) (evicted string) {
-	if c.use(name) {
+	if c.use(name) != nil {
 		return ""
 	}
 	if c.byName == nil {
@@ -44,7 +44,7 @@ func (c *statementCache) add(name string) (evicted string) {
 	if c.spare = nil; e == nil {
 		e = new(cachedStatement)
 	}
-	e.name = name
+	*e = cachedStatement{name: name}
 	c.byName[name] = e
 	c.link(e)
 	return evicted

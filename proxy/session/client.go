@@ -43,12 +43,19 @@ func (s *Session) clientPiece(now replication.Instant, p wire.Piece, out *Action
 		s.tellReady(out)
 	case s.srv != nil && s.sent == len(s.pend) && s.mayForward(now, out) && !s.restore(out):
 		s.forfeit(out)
-		s.forward(p, out)
-	default:
-		s.collect(p, out)
-		if !p.Last {
-			s.clientChunk = chunkHold
+		if !s.forward(p, out) {
+			s.wait(p, out)
 		}
+	default:
+		s.wait(p, out)
+	}
+}
+
+// wait keeps a message until it can be written.
+func (s *Session) wait(p wire.Piece, out *Actions) {
+	s.collect(p, out)
+	if !p.Last {
+		s.clientChunk = chunkHold
 	}
 }
 

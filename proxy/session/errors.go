@@ -44,6 +44,10 @@ var (
 		Detail: "The session was bound to a server connection by state that can't be carried (temporary tables, " +
 			"advisory locks, LISTEN and the like), and that connection is gone. The statement was not executed.",
 		Hint: "Make that state again. Settings and prepared statements are intact."}
+	errChangedShape = &wire.ErrorFields{Severity: severityError, Code: "0A000", Routine: "RevalidateCachedQuery",
+		Message: "cached plan must not change result type",
+		Detail:  "The columns or parameters of the prepared statement are not those that the client was told of.",
+		Hint:    "Prepare the statement again."}
 	errAborted = &wire.ErrorFields{Severity: severityError, Code: "25P02",
 		Message: "current transaction is aborted, commands ignored until end of transaction block"}
 	errLostWrite = &wire.ErrorFields{Severity: severityWarning, Code: "01000",

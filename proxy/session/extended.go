@@ -48,10 +48,13 @@ func (s *Session) forwardParse(p wire.Piece, body []byte, out *Actions) {
 		s.write(s.unnamedParse(st, p), out)
 		return
 	}
-	if s.srv.statements.use(st.canonical) {
-		r.bits, r.answer = 0, '1'
-		s.local(r, out)
-		return
+	if e := s.srv.statements.use(st.canonical); e != nil {
+		if e.stamp == s.srv.stamp() {
+			r.bits, r.answer = 0, '1'
+			s.local(r, out)
+			return
+		}
+		s.forget(e, out) // a client that parses expects to be told what is valid now
 	}
 	s.remember(st, out)
 	s.srv.Meter.serverParse()
@@ -120,15 +123,15 @@ func (s *Session) forwardLargeParse(p wire.Piece, text []byte, out *Actions) {
 // maxName bounds how far a statement's name is looked for in a message that came in part.
 const maxName = 4096
 
-func (s *Session) forwardBind(p wire.Piece, body []byte, out *Actions) {
+// forwardBind reports whether it took the frame; if not, it must be given again when the server has answered.
+func (s *Session) forwardBind(p wire.Piece, body []byte, out *Actions) bool {
 	first := !s.group
 	s.group = true
-	s.srv.Meter.bound()
 	portal, name, rest, err := wire.ParseBind(body)
 	if err != nil {
 		s.push1(wire.OwedBind, request{}, out)
 		s.write(p.Bytes, out)
-		return
+		return true
 	}
 	st := s.prepared.find(name)
 	if first && st != nil && !st.large && s.wantsOwn(&st.verdict, nil) {
@@ -139,44 +142,61 @@ func (s *Session) forwardBind(p wire.Piece, body []byte, out *Actions) {
 		s.push1(wire.OwedBind, request{}, out)
 		s.portals.bound(portal, nil)
 		s.write(p.Bytes, out)
-		return
+		return true
 	}
 	after := rest
 	if p.Last && st.verdict.Flags.Has(router.Processes) {
-		st, after = s.present(st), s.presentParameters(rest)
+		after = s.presentParameters(rest)
+		if st.canonical != "" {
+			st = s.present(st)
+		}
 	}
-	if !st.large {
-		s.ensure(st, out)
+	switch s.provide(st, out) {
+	case notYet:
+		return false
+	case hasChanged:
+		s.refuseChanged(out)
+		return true
 	}
+	s.srv.Meter.bound()
 	s.portals.bound(portal, st)
 	s.push1(wire.OwedBind, request{stmt: st}, out)
 	if st.canonical == st.name && len(after) == len(rest) && (len(rest) == 0 || &after[0] == &rest[0]) {
 		s.write(p.Bytes, out)
-		return
+		return true
 	}
 	left := p.Length - int64(len(portal)+len(name)+2+len(rest)-len(after))
 	b := wire.AppendBindHeader(out.own(Server), string(portal), st.canonical, left)
 	out.put(Server, append(b, after...))
+	return true
 }
 
-func (s *Session) forwardDescribe(p wire.Piece, body []byte, out *Actions) {
+// forwardDescribe reports, as forwardBind does, whether it took the frame.
+func (s *Session) forwardDescribe(p wire.Piece, body []byte, out *Actions) bool {
 	s.group = true
 	kind, name, err := wire.ParseTarget(body)
 	if err != nil || kind != 'S' {
-		s.push1(wire.OwedDescribePortal, request{}, out)
+		s.push1(wire.OwedDescribePortal, request{stmt: s.portals.running(name)}, out)
 		s.write(p.Bytes, out)
-		return
+		return true
 	}
 	st := s.prepared.find(name)
-	if st != nil && !st.large {
-		s.ensure(st, out)
+	if st != nil {
+		switch s.provide(st, out) {
+		case notYet:
+			return false
+		case hasChanged:
+			s.refuseChanged(out)
+			return true
+		}
 	}
 	s.push1(wire.OwedDescribeStatement, request{stmt: st}, out)
 	if st == nil || st.canonical == st.name {
 		s.write(p.Bytes, out)
-		return
+		return true
 	}
 	out.put(Server, wire.AppendDescribe(out.own(Server), 'S', st.canonical))
+	return true
 }
 
 func (s *Session) forwardClose(p wire.Piece, body []byte, out *Actions) {
@@ -215,6 +235,7 @@ func (s *Session) forwardExecute(p wire.Piece, body []byte, out *Actions) {
 		}
 		r.bits = commitsUnless(s.surelyIn())
 		s.unsure = true
+		s.define(router.CommandMany, router.Defines)
 		s.push1(wire.OwedExecute, r, out)
 		s.write(p.Bytes, out)
 		return
@@ -232,6 +253,7 @@ func (s *Session) forwardExecute(p wire.Piece, body []byte, out *Actions) {
 		s.writes = true
 	}
 	s.pin(v.Command, v.Flags)
+	s.define(v.Command, v.Flags)
 	s.push1(wire.OwedExecute, r, out)
 	s.write(p.Bytes, out)
 	s.predict(v, nil)

@@ -16,6 +16,8 @@ type ServerFacts struct {
 	Secret    []byte
 	// Meter counts what sessions do here; nil: nobody wants to know.
 	Meter *Meter
+	// Definitions are those of the database; nil: nobody else tells.
+	Definitions *Definitions
 
 	borrower borrower
 
@@ -23,13 +25,14 @@ type ServerFacts struct {
 	settings   *settingSet // what sessions have set here, relative to a fresh login
 	statements statementCache
 	toClose    []string // statements whose names must be freed before they are used again
+	defined    uint64   // +1 whenever something is defined here, also if nobody else sees it
 }
 
 // NewServerFacts makes the facts of a server connection that has just logged in. reported are the ParameterStatus
 // values of its login; maxStatements bounds the prepared statements kept on it (least recently used ones are closed).
 func NewServerFacts(id uint64, node replication.NodeID, role replication.Role, epoch replication.Epoch,
 	reported []Parameter, maxStatements int) *ServerFacts {
-	f := &ServerFacts{ID: id, Node: node, Role: role, Epoch: epoch}
+	f := &ServerFacts{ID: id, Node: node, Role: role, Epoch: epoch, defined: 1}
 	f.statements.limit = maxStatements
 	for _, p := range reported {
 		f.Observe(p.Name, p.Value)

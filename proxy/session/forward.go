@@ -5,12 +5,13 @@ import (
 	"github.com/walgate/walgate/router"
 )
 
-// forward writes (the first chunk of) a client's message to the server and notes what is owed for it.
-func (s *Session) forward(p wire.Piece, out *Actions) {
+// forward writes (the first chunk of) a client's message to the server and notes what is owed for it. It reports whether
+// the message was taken; if not, it must be given again, whole, when the server has answered.
+func (s *Session) forward(p wire.Piece, out *Actions) (taken bool) {
 	s.clientChunk = chunkNone
 	if s.ledger.Skipping() && p.Type != 'S' {
 		s.noteDropped(p, 0)
-		return
+		return true
 	}
 	if !p.Last {
 		s.clientChunk = chunkPass
@@ -22,9 +23,9 @@ func (s *Session) forward(p wire.Piece, out *Actions) {
 	case 'P':
 		s.forwardParse(p, body, out)
 	case 'B':
-		s.forwardBind(p, body, out)
+		return s.forwardBind(p, body, out)
 	case 'D':
-		s.forwardDescribe(p, body, out)
+		return s.forwardDescribe(p, body, out)
 	case 'C':
 		s.forwardClose(p, body, out)
 	case 'E':
@@ -41,6 +42,7 @@ func (s *Session) forward(p wire.Piece, out *Actions) {
 	default: // d, H
 		s.write(p.Bytes, out)
 	}
+	return true
 }
 
 // surelyIn reports whether what is written now runs in a transaction, whatever the answers that are outstanding.
@@ -81,6 +83,7 @@ func (s *Session) forwardQuery(p wire.Piece, body []byte, out *Actions) {
 	if err != nil || !p.Last { // malformed, or larger than what is looked at
 		s.push1(wire.OwedQuery, request{bits: commitsUnless(s.surelyIn())}, out)
 		s.unsure = true
+		s.define(router.CommandMany, router.Defines)
 		s.write(p.Bytes, out)
 		return
 	}
@@ -98,6 +101,7 @@ func (s *Session) forwardQuery(p wire.Piece, body []byte, out *Actions) {
 		r.effect = makeEffect(&v, text, s.opts)
 	}
 	s.pin(v.Command, v.Flags)
+	s.define(v.Command, v.Flags)
 	if s.wantsOwn(&v, text) {
 		s.takeOwn(out)
 	}
@@ -195,7 +199,7 @@ func (s *Session) ensure(st *statement, out *Actions) bool {
 		}
 		st = s.present(st)
 		s.portals.unnamedHere = true
-	} else if s.srv.statements.use(st.canonical) {
+	} else if s.srv.statements.use(st.canonical) != nil {
 		return false
 	} else {
 		s.remember(st, out)
@@ -219,6 +223,7 @@ func (s *Session) remember(st *statement, out *Actions) {
 	if evicted := s.srv.statements.add(st.canonical); evicted != "" {
 		s.closeOnServer(evicted, out)
 	}
+	s.srv.statements.newest.stamp = s.srv.stamp()
 }
 
 func (s *Session) closeOnServer(name string, out *Actions) {

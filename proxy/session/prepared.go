@@ -7,10 +7,12 @@ import (
 	"github.com/walgate/walgate/router"
 )
 
-// statement is a prepared statement of a client. It is immutable once installed, but for a newer verdict in its body.
+// statement is a prepared statement of a client. It is immutable once installed, but for a newer verdict in its body and
+// what the client was told of it.
 type statement struct {
 	name      string     // the client's; empty: the unnamed statement
 	canonical string     // its name on every server; "" for the unnamed one
+	told      outline    // not of the unnamed one, which is shared
 	carried   *statement // the same as it is carried, of one that is on a server under its own name
 	*body
 }
@@ -94,6 +96,9 @@ func (s *Session) judged(st *statement) *router.Verdict {
 type prepared struct {
 	named   map[string]*statement
 	unnamed *statement
+	// unnamedTold is what the client was told of unnamed, unnamedStamp the count of the database's Definitions then.
+	unnamedTold  outline
+	unnamedStamp uint64
 }
 
 // portals tells which statements run where.
@@ -122,7 +127,7 @@ func (p *prepared) find(name []byte) *statement {
 // install makes st the statement of its name and returns what it replaced.
 func (p *prepared) install(st *statement) (prev *statement) {
 	if st.name == "" {
-		prev, p.unnamed = p.unnamed, st
+		prev, p.unnamed, p.unnamedTold = p.unnamed, st, outline{}
 		return prev
 	}
 	if p.named == nil {

@@ -75,6 +75,7 @@ func (s *Session) turnAnswered(status byte, out *Actions) {
 			s.settings.committed()
 		}
 		s.settlePins()
+		s.settleDefinitions(s.ledger.Len() == 0 && !s.group)
 		s.portals.ended()
 		if s.defined {
 			s.defined = false

@@ -150,6 +150,9 @@ func (s *Session) serverAnswer(p wire.Piece, out *Actions) {
 		s.alone = true
 		s.apply(o.Ref.cmd, o.Ref.flags, o.Ref.effect, "")
 	}
+	if (o.Kind == wire.OwedDescribeStatement || o.Kind == wire.OwedDescribePortal) && o.Ref.stmt != nil {
+		s.described(o, p)
+	}
 	if !o.Injected && !s.retry.primary && !s.swallow {
 		switch p.Type {
 		case 'C':

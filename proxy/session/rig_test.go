@@ -39,9 +39,12 @@ type rig struct {
 	// slowCancel: the test says when a cancel is done.
 	slowCancel bool
 	trail      []string // Need, Release, Discard ...
-	refuse     bool     // Needs are left open
-	chunk      int      // deliver client and server bytes in reads of this size; 0: whole
-	next       uint64
+	// definitions are those of the database of all servers.
+	definitions Definitions
+	refuse      bool   // Needs are left open
+	columns     uint32 // the ColumnType of servers to come
+	chunk       int    // deliver client and server bytes in reads of this size; 0: whole
+	next        uint64
 }
 
 func newRig(tb testing.TB, parameters ...string) *rig {
@@ -80,6 +83,8 @@ func (r *rig) newServer(role replication.Role, node replication.NodeID) *ServerF
 	}
 	f := NewServerFacts(r.next, node, role, r.view.Load().Epoch, reported, 4)
 	r.servers[f] = wiretest.NewPostgres(standby)
+	r.servers[f].ColumnType = r.columns
+	f.Definitions = &r.definitions
 	return f
 }
 

@@ -55,6 +55,14 @@ func TestExtended(t *testing.T) {
 	}
 }
 
+// TestTurnWithoutRows: what is only parsed and described leaves no server behind.
+func TestTurnWithoutRows(t *testing.T) {
+	r := newRig(t)
+	b := wiretest.Encode(&pgproto3.Parse{Name: "a", Query: "select a"}, &pgproto3.Describe{ObjectType: 'S', Name: "a"}, &pgproto3.Sync{})
+	r.expect("prepared", r.send(b), "1 t T Z(I)")
+	r.expectTrail("need read", "attach standby", "release")
+}
+
 func TestPipeline(t *testing.T) {
 	r := newRig(t)
 	var b []byte

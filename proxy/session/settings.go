@@ -39,9 +39,9 @@ func (a *settingSet) all() []setting {
 	return a.list
 }
 
-// literalSettings are the settings by which PostgreSQL reads the literals of a statement once and for all, when it is
-// parsed. (What search_path decides is looked up again at each execution.)
-var literalSettings = []string{"datestyle", "timezone", "intervalstyle", "standard_conforming_strings", "client_encoding"}
+// literalSettings are the settings by which PostgreSQL reads a statement once and for all, when it is parsed. (What
+// search_path decides is looked up again when it has changed, but the types of parameters and columns may not change.)
+var literalSettings = []string{"datestyle", "timezone", "intervalstyle", "standard_conforming_strings", "client_encoding", "search_path"}
 
 func (a *settingSet) readLiterals() {
 	for _, name := range literalSettings {

@@ -68,12 +68,10 @@ func (s *Session) rewritePrepare(v *router.Verdict, text []byte, r *request, out
 		return nil
 	}
 	r.effect = &effect{cmd: v.Command, prepares: st}
-	if s.srv.statements.use(st.canonical) { // PREPARE looks at its tables, and locks them, whether or not that is news
-		s.closeOnServer(st.canonical, out)
-		s.syncAhead(out)
-	} else {
-		s.remember(st, out)
+	if e := s.srv.statements.use(st.canonical); e != nil { // PREPARE looks at its tables, and locks them, all the same
+		s.forget(e, out)
 	}
+	s.remember(st, out)
 	r.stmt, r.bits = st, r.bits|parses
 	return s.rename(v, text, st.canonical, r)
 }
@@ -106,7 +104,7 @@ func (s *Session) sqlBody(v *router.Verdict, text []byte) *body {
 // rewriteExecute gives the statement in EXECUTE, EXPLAIN EXECUTE and CREATE TABLE AS EXECUTE its canonical name, and makes
 // the server have it.
 func (s *Session) rewriteExecute(v *router.Verdict, text []byte, r *request, out *Actions) []byte {
-	st := s.provide(v, text, r, out)
+	st := s.callee(v, text, r, out)
 	if st == nil {
 		return nil
 	}
@@ -114,9 +112,9 @@ func (s *Session) rewriteExecute(v *router.Verdict, text []byte, r *request, out
 	return s.rename(v, text, st.canonical, r)
 }
 
-// provide makes the server have the statement that another names, and returns it; nil if there is none, or if it has it
+// callee makes the server have the statement that another names, and returns it; nil if there is none, or if it has it
 // under its own name.
-func (s *Session) provide(v *router.Verdict, text []byte, r *request, out *Actions) *statement {
+func (s *Session) callee(v *router.Verdict, text []byte, r *request, out *Actions) *statement {
 	st := s.prepared.named[string(executed(v, text))]
 	if st == nil {
 		return nil
@@ -159,7 +157,7 @@ func (s *Session) rewriteMany(v *router.Verdict, text []byte, r *request, out *A
 		v := router.Classify(one, s.opts)
 		if v.Flags.Has(router.Executes) || v.Command == router.CommandDeallocate {
 			var of request
-			if st := s.provide(&v, one, &of, out); st != nil {
+			if st := s.callee(&v, one, &of, out); st != nil {
 				e.replace(int(span.Start+v.Name.Start), int(span.Start+v.Name.End), st.canonical)
 			}
 		}

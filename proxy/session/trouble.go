@@ -60,6 +60,13 @@ func (s *Session) serverError(now replication.Instant, p wire.Piece, out *Action
 	case s.retry.primary || s.swallow:
 	case o.Ref.bits&rollsBack != 0:
 		s.broken = s.broken || o.Ref.bits&resets != 0
+	case o.Ref.bits&changedShape != 0 && s.retry.possible && !onPrimary(s.srv) && s.target() != router.TargetReplica:
+		s.retryOnPrimary(out) // the standby may be behind
+	case o.Ref.bits&changedShape != 0:
+		s.retry.possible = false
+		s.flushHeld(out)
+		s.erred++
+		s.say(errChangedShape, out)
 	case o.Ref.bits&refused != 0:
 		s.retry.possible = false
 		s.flushHeld(out)
@@ -70,12 +77,11 @@ func (s *Session) serverError(now replication.Instant, p wire.Piece, out *Action
 		s.restoreError = &wire.ErrorFields{Severity: severityError, Code: string(t.Code), Message: string(t.Message)}
 	case o.Injected && o.Kind.EndsTurn():
 	case s.retry.possible && s.mayCure(&o.Ref, t):
-		s.retry.possible, s.retry.primary, s.retry.scrub = false, true, string(t.Code) == "25006"
+		s.retry.scrub = string(t.Code) == "25006"
 		if !onPrimary(s.srv) {
 			s.rememberRefused(&o.Ref, t.Code)
 		}
-		out.give(s.held)
-		s.held = nil
+		s.retryOnPrimary(out)
 	case s.timedOutAt != 0 && string(t.Code) == errQueryTimeout.Code:
 		s.retry.possible = false
 		s.flushHeld(out)
@@ -97,6 +103,12 @@ func (s *Session) serverError(now replication.Instant, p wire.Piece, out *Action
 	if s.ledger.Skipping() {
 		s.group = true // up to the Sync that is still to come
 	}
+}
+
+// retryOnPrimary drops what is left of the answer: the turn will run again.
+func (s *Session) retryOnPrimary(out *Actions) {
+	s.retry.possible, s.retry.primary = false, true
+	s.flushNothing(out)
 }
 
 // aheadOfQuery reports whether the oldest request belongs to what is injected ahead of a query.
@@ -188,6 +200,10 @@ func (s *Session) undo(o *wire.Owed[request]) {
 	switch o.Kind {
 	case wire.OwedParse:
 		s.undoParse(o)
+	case wire.OwedDescribeStatement:
+		if r.bits&asks != 0 {
+			s.preparing = false
+		}
 	case wire.OwedExecute:
 		if r.bits&parses != 0 && s.srv != nil {
 			s.srv.statements.remove(r.stmt.canonical)

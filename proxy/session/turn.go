@@ -48,6 +48,7 @@ func (s *Session) collect(p wire.Piece, out *Actions) {
 func (s *Session) advance(now replication.Instant, out *Actions) {
 	for s.phase == phaseReady {
 		if s.srv == nil {
+			s.trim(out) // of the turn that has ended
 			if s.waiting || !s.beginTurn(now, out) {
 				break
 			}
@@ -282,7 +283,13 @@ func (s *Session) push(now replication.Instant, out *Actions) bool {
 		s.retry.possible = false
 	}
 	s.copying = true
-	s.forward(p, out)
+	taken := s.forward(p, out)
 	s.copying = false
-	return true
+	if !taken {
+		s.sent -= n
+		if !p.Last {
+			s.clientChunk = chunkHold
+		}
+	}
+	return taken
 }

@@ -37,8 +37,8 @@ type work struct {
 	turn  turn
 	need  Need
 	retry retry
-	// waiting: a Need is open. preparing: a restore of settings must succeed before the turn is written. since is when
-	// the wait for a server (or for the gate) began.
+	// waiting: a Need is open. preparing: a restore of settings must succeed, or the server say what a statement is,
+	// before more of the turn is written. since is when the wait for a server (or for the gate) began.
 	waiting   bool
 	preparing bool
 	since     replication.Instant
@@ -60,9 +60,13 @@ type work struct {
 
 	settings settingState
 	portals  portals
-	pins     pins
-	stale    bool // what the server reports may differ from what the client was told
-	shutdown *wire.ErrorFields
+	// asked is the statement of which the server has said what it is there (found), for the client's next frame.
+	asked     *statement
+	found     outline
+	redefines redefinition
+	pins      pins
+	stale     bool // what the server reports may differ from what the client was told
+	shutdown  *wire.ErrorFields
 	// localOnly: a commit of the turn was made, but its wait for the standby was cancelled.
 	localOnly bool
 	// defined: the transaction has changed something that the catalog may tell of.
@@ -118,15 +122,17 @@ type request struct {
 type bits uint16
 
 const (
-	commits   bits = 1 << iota // may have committed something when its answer is missing
-	exits                      // ends a transaction block
-	restores                   // injected: restores settings
-	parses                     // prepares a canonical statement on the server
-	rollsBack                  // injected: the rollback for a client that has left
-	outside                    // surely runs outside a transaction block
-	finished                   // its last CommandComplete has been passed on
-	resets                     // injected: makes the server connection of a client that has left fit for others
-	ahead                      // injected: the Sync between a statement that a query needs and the query
-	mayFail                    // injected: an error means nothing to the client
-	refused                    // a transaction block where there may be none: written as a statement that fails
+	commits      bits = 1 << iota // may have committed something when its answer is missing
+	exits                         // ends a transaction block
+	restores                      // injected: restores settings
+	parses                        // prepares a canonical statement on the server
+	rollsBack                     // injected: the rollback for a client that has left
+	outside                       // surely runs outside a transaction block
+	finished                      // its last CommandComplete has been passed on
+	resets                        // injected: makes the server connection of a client that has left fit for others
+	ahead                         // injected: the Sync between a statement that a query needs and the query
+	mayFail                       // injected: an error means nothing to the client
+	asks                          // injected: asks what a statement is on the server
+	changedShape                  // a statement that fails, instead of one that is not what the client was told
+	refused                       // a transaction block where there may be none: written as a statement that fails
 )

@@ -16,8 +16,11 @@ type Postgres struct {
 	Settings map[string]string // what SET and set_config have set
 	Prepared map[string]string // statements by name, with their text
 	Log      []string          // every statement executed, in order
+	Parsed   []string          // every text that Parse has prepared
 	// NextNotice is sent before the next CommandComplete.
 	NextNotice *pgproto3.NoticeResponse
+	// ColumnType is the type of the one column that statements return; 0 is text.
+	ColumnType uint32
 	// Mute makes it read and execute, and answer nothing.
 	Mute bool
 
@@ -112,6 +115,7 @@ func (s *Postgres) message(typ byte, body []byte) {
 			delete(s.Prepared, m.Name)
 		}
 		s.send(&pgproto3.CloseComplete{})
+	case 'H':
 	case 'S':
 		if !s.copying {
 			s.skipping = false
@@ -157,6 +161,7 @@ func (s *Postgres) parse(body []byte) {
 		s.failExtended("25P02", "current transaction is aborted")
 	default:
 		s.Prepared[m.Name] = m.Query
+		s.Parsed = append(s.Parsed, m.Query)
 		s.send(&pgproto3.ParseComplete{})
 	}
 }
@@ -193,7 +198,11 @@ func (s *Postgres) describe(body []byte) {
 }
 
 func (s *Postgres) rowDescription() {
-	s.send(&pgproto3.RowDescription{Fields: []pgproto3.FieldDescription{{Name: []byte("x"), DataTypeOID: 25}}})
+	typ := s.ColumnType
+	if typ == 0 {
+		typ = 25
+	}
+	s.send(&pgproto3.RowDescription{Fields: []pgproto3.FieldDescription{{Name: []byte("x"), DataTypeOID: typ}}})
 }
 
 func (s *Postgres) failExtended(code, message string) {
