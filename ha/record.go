@@ -202,6 +202,9 @@ func (r Record) View() replication.View {
 			CancelOpen: h.Phase == HandoffCancel,
 		}
 	}
+	for _, b := range r.Chain {
+		v.Chain = append(v.Chain, replication.Branch{Epoch: b.Epoch, Timeline: b.Timeline, Fork: b.Fork})
+	}
 	for _, m := range r.Members {
 		v.Members = append(v.Members, replication.Member(m))
 	}

@@ -144,3 +144,35 @@ func TestView(t *testing.T) {
 		t.Error("Member(c) is there")
 	}
 }
+
+func TestFate(t *testing.T) {
+	v := View{Epoch: 5, Open: true, Chain: []Branch{{Epoch: 2, Timeline: 2, Fork: 100}, {Epoch: 4, Timeline: 4, Fork: 300}, {Epoch: 5, Timeline: 5, Fork: 400}}}
+	cases := []struct {
+		name     string
+		view     View
+		epoch    Epoch
+		position LSN
+		want     Fate
+	}{
+		{"its own epoch", v, 5, 9999, FateSurvived},
+		{"a later epoch", v, 6, 1, FateUnknown},
+		{"no epoch", v, 0, 1, FateUnknown},
+		{"at the fork", v, 4, 400, FateSurvived},
+		{"past the fork", v, 4, 401, FateLost},
+		{"past an earlier fork", v, 2, 350, FateLost},
+		{"before both", v, 2, 300, FateSurvived},
+		{"on a branch that led nowhere", v, 3, 200, FateLost},
+		{"older than the chain", v, 1, 50, FateUnknown},
+		{"older than the chain, and past a fork", v, 1, 101, FateLost},
+		{"the first epoch writes on initdb's timeline", View{Epoch: 2, Open: true, Chain: []Branch{{Timeline: 1}, {Epoch: 2, Timeline: 2, Fork: 100}}}, 1, 100, FateSurvived},
+		{"not open", View{Epoch: 5, Chain: v.Chain}, 4, 1, FateUnknown},
+		{"without a chain, before the fork", View{Epoch: 5, Open: true, ForkLSN: 10}, 4, 10, FateSurvived},
+		{"without a chain, past the fork", View{Epoch: 5, Open: true, ForkLSN: 10}, 4, 11, FateLost},
+		{"without a chain, two epochs", View{Epoch: 5, Open: true, ForkLSN: 10}, 3, 1, FateUnknown},
+	}
+	for _, c := range cases {
+		if got := c.view.Fate(c.epoch, c.position); got != c.want {
+			t.Errorf("%s: got %d, want %d", c.name, got, c.want)
+		}
+	}
+}

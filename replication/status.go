@@ -34,11 +34,14 @@ type Status struct {
 	At        Instant // when the answer arrived, on the asker's clock
 	// Incarnation is pg_postmaster_start_time in microseconds: positions of different incarnations do not compare.
 	Incarnation int64
-	Timeline    Timeline
-	Received    LSN // standby: flushed to its disk; primary: its flush position
-	Replayed    LSN // standby: replayed; primary: its flush position
-	Streaming   bool
-	Upstream    string // host:port that a standby streams from
+	// Life changes with every connection of the asker, so that within one the replay position has not gone back. After a
+	// backend's crash a standby recovers from an earlier position within the same Incarnation.
+	Life      int64
+	Timeline  Timeline
+	Received  LSN // standby: flushed to its disk; primary: its flush position
+	Replayed  LSN // standby: replayed; primary: its flush position
+	Streaming bool
+	Upstream  string // host:port that a standby streams from
 	// LagBytes and Lag are how far replay is behind the primary's flush position; -1 when not known. Lag comes from
 	// the asker's ring of (clock, primary flush position) and does not lie after idleness.
 	LagBytes  int64
@@ -51,6 +54,9 @@ type Sample struct {
 	Epoch  Epoch
 	SentAt Instant // when the question was sent, on the asker's clock
 	Flush  LSN
+	// Insert bounds the commits that did not wait for the flush (synchronous_commit = off). On a quiet primary a standby
+	// may not reach it for a while.
+	Insert LSN
 }
 
 // StatusBoard is an immutable snapshot of every member's Status.

@@ -13,9 +13,61 @@ type View struct {
 	Open bool
 	// ForkLSN is where Timeline forked off its parent. Tokens at or before it survive the change of primary.
 	ForkLSN LSN
+	// Chain is how the WAL of the primary came to be, oldest branch first; the newest ones only. Once Open, the last one is
+	// that of Timeline.
+	Chain   []Branch
 	Paused  bool
 	Handoff Handoff
 	Members []Member
+}
+
+// Branch says which epoch's promotion made a timeline, and where it forked off the one before. Timelines are told apart
+// by the epoch: two servers can give theirs the same number.
+type Branch struct {
+	Epoch    Epoch // 0: initdb made it
+	Timeline Timeline
+	Fork     LSN
+}
+
+// Fate is what became of a position of an earlier epoch.
+type Fate uint8
+
+// The fates.
+const (
+	FateUnknown  Fate = iota // it is too old to be looked up, or of a later epoch, or the fork is not known yet
+	FateSurvived             // the primary's WAL contains it
+	FateLost                 // it lies past the fork of a later epoch
+)
+
+// Fate tells whether what stood at the position, in the WAL that the primary of the epoch wrote, is in the primary's WAL.
+func (v *View) Fate(epoch Epoch, position LSN) Fate {
+	switch {
+	case epoch > v.Epoch || epoch == 0:
+		return FateUnknown
+	case epoch == v.Epoch:
+		return FateSurvived
+	case !v.Open:
+		return FateUnknown
+	}
+	known := false
+	for _, b := range v.Chain {
+		switch {
+		case b.Epoch == epoch, b.Epoch == 0 && epoch == 1: // an epoch without a promotion writes on initdb's timeline
+			known = true
+		case b.Epoch > epoch && position > b.Fork:
+			return FateLost
+		}
+	}
+	switch {
+	case known, len(v.Chain) == 0 && epoch+1 == v.Epoch && position <= v.ForkLSN:
+		return FateSurvived
+	case len(v.Chain) == 0 && epoch+1 == v.Epoch:
+		return FateLost
+	case len(v.Chain) > 0 && v.Chain[0].Epoch < epoch:
+		return FateLost // its branch is not one of those that led here
+	default:
+		return FateUnknown
+	}
 }
 
 // Handoff is a planned change of primary in progress; the zero Handoff means none.

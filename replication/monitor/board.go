@@ -59,7 +59,11 @@ func (b *board) record(name replication.NodeID, askedAt, at replication.Instant,
 	st.Node, st.AskedAt, st.At = name, askedAt, at
 	switch {
 	case b.speaksForEpoch(st):
-		b.take(replication.Sample{Epoch: b.view.Epoch, SentAt: askedAt, Flush: st.Received})
+		sample := replication.Sample{Epoch: b.view.Epoch, SentAt: askedAt, Flush: st.Received, Insert: max(a.insert, st.Received)}
+		if a.async {
+			sample.Flush = sample.Insert
+		}
+		b.take(sample)
 		b.past.add(askedAt, st.Received)
 		b.syncState = a.syncState
 	case st.Role == replication.RoleStandby:

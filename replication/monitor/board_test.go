@@ -59,7 +59,7 @@ func TestBoard(t *testing.T) {
 		t.Errorf("lag without a sample: %+v", st)
 	}
 	b.record("a", at(2), at(3), primary, nil)
-	if got, want := out.Load().Primary, (replication.Sample{Epoch: 2, SentAt: at(2), Flush: 100}); got != want {
+	if got, want := out.Load().Primary, (replication.Sample{Epoch: 2, SentAt: at(2), Flush: 100, Insert: 100}); got != want {
 		t.Errorf("sample: got %+v, want %+v", got, want)
 	}
 	b.record("b", at(4), at(5), standby, nil)

@@ -9,11 +9,13 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/walgate/walgate/replication"
+	"github.com/walgate/walgate/replication/boottime"
 )
 
 // The question works on PostgreSQL 13 to 18, on a primary and on a standby. A primary's timeline is the one it writes
 // (the control file's is that of its last checkpoint). A standby's is the one it receives, which has what it replayed
-// as an ancestor, or without a receiver the newest that its control file knows.
+// as an ancestor, or without a receiver the newest that its control file knows. The last column tells whether somebody's
+// commits do not wait for the flush by default: then the insert position stands for the flush position.
 const question = `
 select s.standby,
   (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint,
@@ -24,7 +26,10 @@ select s.standby,
   case when s.standby then coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) else pg_current_wal_flush_lsn() end,
   case when s.standby then pg_last_wal_replay_lsn() end,
   coalesce(r.status = 'streaming', false),
-  coalesce(r.sender_host, ''), coalesce(r.sender_port, 0)
+  coalesce(r.sender_host, ''), coalesce(r.sender_port, 0),
+  case when not s.standby then pg_current_wal_insert_lsn() end,
+  current_setting('synchronous_commit') = 'off' or exists (select from pg_db_role_setting d, unnest(d.setconfig) c
+    where lower(c) in ('synchronous_commit=off', 'synchronous_commit=false', 'synchronous_commit=no', 'synchronous_commit=0'))
 from (select pg_is_in_recovery() as standby) s left join pg_stat_wal_receiver r on s.standby`
 
 // standbysQuestion asks a primary what it thinks of those that stream from it.
@@ -39,6 +44,8 @@ const (
 type answer struct {
 	status    replication.Status // without Node, AskedAt, At and what is relative to the primary
 	syncState map[replication.NodeID]string
+	insert    replication.LSN // of a primary
+	async     bool            // by default, or for some role or database, commits do not wait for the flush
 }
 
 // server is the connection to one member; nil between errors. One goroutine owns it.
@@ -46,6 +53,7 @@ type server struct {
 	cfg    Config
 	member replication.Member
 	conn   *pgconn.PgConn
+	life   int64 // of conn: when it was made
 }
 
 // ask returns the member's answer, logging in first if need be. After an error the connection is gone.
@@ -69,6 +77,7 @@ func (s *server) ask(ctx context.Context) (answer, error) {
 	if err != nil {
 		s.close()
 	}
+	a.status.Life = s.life
 	return a, err
 }
 
@@ -104,7 +113,7 @@ func (s *server) connect(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
-	s.conn = conn
+	s.conn, s.life = conn, int64(boottime.Now())
 	for _, p := range []struct{ name, sql string }{{questionName, question}, {standbysName, standbysQuestion}} {
 		if _, err := conn.Prepare(ctx, p.name, p.sql, nil); err != nil {
 			s.close()
@@ -125,7 +134,7 @@ func (s *server) close() {
 
 // readAnswer reads the results of both questions.
 func readAnswer(results []*pgconn.Result) (a answer, err error) {
-	if len(results) != 2 || len(results[0].Rows) != 1 || len(results[0].Rows[0]) != 8 {
+	if len(results) != 2 || len(results[0].Rows) != 1 || len(results[0].Rows[0]) != 10 {
 		return a, fmt.Errorf("read answer: %d results of an unexpected form", len(results))
 	}
 	row := results[0].Rows[0]
@@ -154,6 +163,10 @@ func readAnswer(results []*pgconn.Result) (a answer, err error) {
 		}
 		return a, nil
 	}
+	if err := a.insert.UnmarshalText(row[8]); err != nil {
+		return a, fmt.Errorf("read insert position: %w", err)
+	}
+	a.async = string(row[9]) == "t"
 	a.syncState = make(map[replication.NodeID]string, len(results[1].Rows))
 	for _, standby := range results[1].Rows {
 		if len(standby) == 2 {
