@@ -35,6 +35,8 @@ func TestEndpoint(t *testing.T) {
 		{"targets and hints", testTargets},
 		{"read your writes", testReadYourWrites},
 		{"strong reads", testStrongReads},
+		{"tokens between proxies", testTokens},
+		{"lag and fallback", testLag},
 		{"settings are carried", testSettings},
 		{"prepared statements are carried", testPrepared},
 		{"statements prepared in SQL", testPreparedInSQL},

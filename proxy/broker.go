@@ -1,10 +1,13 @@
 package proxy
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/walgate/walgate/proxy/pool"
 	"github.com/walgate/walgate/proxy/session"
@@ -18,13 +21,16 @@ type broker struct {
 	set      *pool.Set
 	gate     *replication.Gate
 	now      func() replication.Instant
-	limits   router.Limits
+	log      *slog.Logger
+	maxAge   time.Duration
+	balance  router.Balance
 	wake     func() // Deps.Wake; never nil
 	maxHeld  int
 	maxBytes int64
 
 	state atomic.Pointer[state]
 	board atomic.Pointer[replication.StatusBoard]
+	stood atomic.Pointer[standings]
 	seed  atomic.Uint32
 
 	routes   routes
@@ -40,7 +46,7 @@ type broker struct {
 // state is a view with what belongs to it.
 type state struct {
 	view  replication.View
-	loads []*atomic.Int32 // servers in use, in the order of view.Members
+	loads []*pool.NodeLoad // in the order of view.Members
 }
 
 // Request implements netdriver.Servers.
@@ -52,10 +58,14 @@ func (b *broker) Request(t *pool.Ticket) (*pool.Server, *session.Failure) {
 		st := b.state.Load()
 		choice := b.pick(st, t)
 		b.routes.count(choice)
+		b.tell(t, choice)
 		if choice.Node != "" {
 			if server, ok := b.set.Acquire(choice.Node, choice.Role, st.view.Epoch, t); ok {
 				return server, nil
 			}
+		}
+		if choice.Refused {
+			return nil, notServed(choice.Why)
 		}
 		if again, failure := b.hold(t, round); !again {
 			return nil, failure
@@ -66,19 +76,21 @@ func (b *broker) Request(t *pool.Ticket) (*pool.Server, *session.Failure) {
 // pick chooses the node; no node means that the ticket must be held.
 func (b *broker) pick(st *state, t *pool.Ticket) router.Choice {
 	board, now := b.board.Load(), b.now()
+	n := &t.Need
 	in := router.Input{
-		View: &st.view, Board: board, Now: now, Kind: t.Need.Kind, Target: t.Need.Target, Limits: b.limits,
-		Requirement: t.Need.Consistency.Require(t.Need.Level, t.Need.Arrival, &st.view, board),
-		Seed:        b.seed.Add(1),
+		View: &st.view, Board: board, Now: now, Kind: n.Kind, Target: n.Target, Fallback: n.Fallback, Tag: n.Tag,
+		Limits:      router.Limits{MaxLagBytes: n.MaxLagBytes, MaxLag: n.MaxLag, MaxAge: b.maxAge},
+		Requirement: n.Consistency.Require(n.Level, n.Arrival, &st.view, board),
+		Proven:      n.Proven, ProvenAfter: n.ProvenAfter, Balance: b.balance, Seed: b.seed.Add(1),
 	}
-	t.Loads = t.Loads[:0]
-	for _, load := range st.loads {
-		t.Loads = append(t.Loads, load.Load())
-	}
-	in.Load = t.Loads
-	if in.Requirement.PrimaryOnly && (in.Kind == router.Read || in.Target == router.TargetReplica) {
+	t.Members = b.stood.Load().appendTo(t.Members[:0], st, now)
+	in.Members = t.Members
+	reads := in.Kind == router.Read || in.Target == router.TargetReplica
+	in.Wait = reads && !t.Hurried && now.Sub(n.Arrival) < patience(n)
+	if reads && (in.Requirement.PrimaryOnly || in.Proven != "" || in.Wait) {
 		b.wake()
 	}
+	t.Token, t.Proof = in.Requirement.Token, in.Requirement.Proof()
 	t.Status = replication.Status{}
 	t.Lost = t.Lost || in.Requirement.Lost // told once, whichever round it was
 	choice := router.Pick(in)
@@ -86,9 +98,13 @@ func (b *broker) pick(st *state, t *pool.Ticket) router.Choice {
 		if in.Kind == router.Write { // it insists on replicas: what may be a write never falls back to the primary
 			return router.Choice{Why: "the only standby can't be reached"}
 		}
+		if in.Fallback == router.FallbackError {
+			return router.Choice{Why: "the standby can't be reached", Refused: true}
+		}
 		in.Kind, in.Target = router.Write, router.TargetPrimary
 		choice = router.Pick(in)
 	}
+	t.Why = choice.Why
 	switch choice.Role {
 	case replication.RoleStandby:
 		t.Status = board.Status(choice.Node)
@@ -110,6 +126,10 @@ func (b *broker) hold(t *pool.Ticket, round uint64) (again bool, failure *sessio
 	case b.rounds != round:
 		return true, nil
 	case len(b.held) >= b.maxHeld || b.heldBytes+t.Bytes > b.maxBytes:
+		if !t.Hurried { // it may be one that the primary could serve
+			t.Hurried = true
+			return true, nil
+		}
 		b.refused++
 		return false, &session.Failure{
 			SQLSTATE: "53300", Message: "too many sessions wait for a primary",
@@ -203,4 +223,36 @@ func (b *broker) refusedSoFar() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.refused
+}
+
+// errorPatience is how long at least a read waits for a standby that could serve it before it gets an error: what was
+// asked for when it arrived has been answered by then.
+const errorPatience = 250 * time.Millisecond
+
+// patience is how long a Need may wait for a standby that is not far enough.
+func patience(n *session.Need) time.Duration {
+	if n.Fallback == router.FallbackError {
+		return max(n.Wait, errorPatience)
+	}
+	return n.Wait
+}
+
+// notServed is the error of a read that may not fall back to the primary.
+func notServed(why string) *session.Failure {
+	return &session.Failure{
+		SQLSTATE: "57P03", Message: "no replica may serve the statement now", Detail: "The last reason: " + why + ". Nothing was executed.",
+		Hint: "Repeat it, or SET walgate.fallback = 'primary', raise walgate.max_lag or lower walgate.consistency.",
+	}
+}
+
+// tell logs a choice, without anything of the statement.
+func (b *broker) tell(t *pool.Ticket, choice router.Choice) {
+	ctx := context.Background() // of a log line: it neither blocks nor carries values
+	if !b.log.Enabled(ctx, slog.LevelDebug) {
+		return
+	}
+	b.log.LogAttrs(ctx, slog.LevelDebug, "route", slog.String("class", t.Need.Kind.String()), slog.String("node", string(choice.Node)),
+		slog.String("role", choice.Role.String()), slog.String("why", choice.Why), slog.String("consistency", t.Need.Level.String()),
+		slog.String("token", t.Token.String()), slog.Duration("lag", t.Status.Lag), slog.String("database", t.Database),
+		slog.String("user", t.User))
 }

@@ -25,6 +25,7 @@ type Listener struct {
 	Network string        // tcp or unix
 	Address string        // host:port; a path, or DIR:PORT
 	Target  router.Target // TargetAuto, TargetPrimary, or TargetReplica for the read endpoint
+	Reads   session.Reads // of its sessions, where they are set; Target and Wait are not looked at
 	TLS     *secure.Mode  // instead of that of ClientTLS; nil: the same. Unix sockets have no TLS.
 
 	ReusePort bool // see sockets.Spec, as for the next three
@@ -87,10 +88,17 @@ type Config struct {
 	ShutdownGrace time.Duration // how long Run waits for open transactions once its context has ended
 	TakeoverDrain time.Duration // how long the clients may stay after Yield
 
-	Level             router.Level // default consistency
-	MaxLagBytes       int64        // see router.Limits
-	MaxLag            time.Duration
-	MaxStatusAge      time.Duration
+	Level             router.Level    // default consistency
+	MaxLagBytes       int64           // see router.Limits
+	MaxLag            time.Duration   // see router.Limits
+	MaxStatusAge      time.Duration   // see router.Limits
+	Fallback          router.Fallback // of reads that no standby may serve
+	Wait              time.Duration   // how long a read waits for a standby that is not far enough; 0: not at all
+	LostWrites        session.LostWrites
+	Balance           router.Balance
+	ReturnAfter       time.Duration // how long a standby must have been well before it gets reads again
+	EjectAfter        int           // see pool.Config, as for the next one
+	EjectFor          time.Duration
 	CatalogRefresh    time.Duration // see catalog.Config, as for the next two
 	HarmlessFunctions []string
 	PrimaryFunctions  []string
@@ -181,6 +189,10 @@ func (c Config) validate() error {
 		if n <= 0 {
 			return fmt.Errorf("proxy: %s must be positive", name)
 		}
+	}
+	if c.MaxLag < 0 || c.MaxLagBytes < 0 || c.Wait < 0 || c.ReturnAfter < 0 || c.EjectAfter < 0 || c.EjectFor < 0 ||
+		c.Balance.SlowStart < 0 || c.Balance.PrimaryShare < 0 || c.Balance.PrimaryShare > 100 {
+		return errors.New("proxy: a limit, share or period of reads is out of range")
 	}
 	if c.PoolNodeMax < 0 || c.PoolCheckDelay < 0 || c.PoolReserveTimeout <= 0 {
 		return errPoolTimes

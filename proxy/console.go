@@ -72,7 +72,7 @@ func (c *console) Snapshot() *admin.Snapshot {
 	s := c.server
 	snap := &admin.Snapshot{
 		Now: boottime.Now(), Wall: time.Now(), Version: s.cfg.Version, View: *s.view.Load(), Board: *s.broker.board.Load(),
-		Grant: s.deps.Gate.Grant(), Limits: s.broker.limits, Held: s.broker.heldNow(), Servers: s.pools.Servers(),
+		Grant: s.deps.Gate.Grant(), Limits: s.commonLimits(), Held: s.broker.heldNow(), Servers: s.pools.Servers(),
 		Pools: s.Pools(), Meters: s.pools.Meters(), Failures: &s.failures, Routes: s.broker.routes.all(),
 		Logins: s.door.logins.all(), MaxClients: s.cfg.MaxClients, PoolLifetime: s.cfg.PoolLifetime,
 		PoolMode: func(database, user string) session.PoolMode { return s.door.rules.find(database, user).Mode },

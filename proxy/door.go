@@ -88,7 +88,7 @@ func (d *door) Admit(id uint32, req *session.AuthRequest) *session.AuthOutcome {
 	d.logins.add(at.database)
 	return &session.AuthOutcome{
 		OK: true, Parameters: parameters, ProcessID: id, Secret: secret, PoolMode: rule.Mode,
-		Catalog: d.catalogs.Database(req.Database),
+		Catalog: d.catalogs.Database(req.Database), Reads: &rule.Reads,
 	}
 }
 

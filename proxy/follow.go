@@ -14,6 +14,7 @@ func (s *Server) follow(ctx context.Context) {
 		board, boardChanged := s.deps.Board.Changed()
 		newGrant, gateChanged := s.deps.Gate.Changed()
 		s.broker.board.Store(&board)
+		s.broker.stood.Store(s.broker.stood.Load().next(&view, &board, s.broker.now(), s.commonLimits(), s.cfg.ReturnAfter))
 		// A renewal in time changes nothing for anybody; one after the deadline, or of another epoch, does.
 		opened := newGrant != grant && (newGrant.Epoch != grant.Epoch || s.broker.now() >= grant.Deadline)
 		grant = newGrant

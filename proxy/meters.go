@@ -48,7 +48,7 @@ func newMeterMetrics(s *Server) *meterMetrics {
 		errors:      of("errors_total", "Errors of servers that were passed on to clients.", "sqlstate"),
 		connections: of("connections", "Server connections.", "state"),
 		waiting:     of("waiting_sessions", "Sessions in the queue for a server connection."),
-		routes:      desc("routes_total", "Choices of a server for a turn, by reason; role held: none for now.", "node", "role", "reason"),
+		routes:      desc("routes_total", "Choices of a server for a turn, by reason; role held: none for now; refused: an error.", "node", "role", "reason"),
 		logins:      desc("logins_total", "Logins that succeeded."),
 		own:         desc("own_errors_total", "Errors that walgate raised itself.", "sqlstate"),
 		paused:      desc("paused", "1 if an administrator has paused everything, and the number of databases paused by name.", "scope"),
@@ -175,11 +175,7 @@ func (m *meterMetrics) collect(out chan<- prometheus.Metric) {
 // collectProxy tells what belongs to no pool.
 func (m *meterMetrics) collectProxy(gauge func(*prometheus.Desc, int, ...string), counter func(*prometheus.Desc, uint64, ...string)) {
 	for _, r := range m.server.broker.routes.all() {
-		role := r.Role.String()
-		if r.Node == "" {
-			role = "held"
-		}
-		counter(m.routes, r.Count, string(r.Node), role, r.Why)
+		counter(m.routes, r.Count, string(r.Node), r.Place(), r.Why)
 	}
 	var logins uint64
 	for _, n := range m.server.door.logins.all() {

@@ -13,6 +13,7 @@ type PoolRule struct {
 	Database string // empty: any
 	User     string // empty: any
 	Mode     session.PoolMode
+	Reads    session.Reads // where they are set; Wait is not looked at
 	Servers  pool.Limits
 
 	// Client connections of one database and of one user, logged in; 0: no limit but Config.MaxClients.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,6 +38,7 @@ type setup struct {
 	gate   *replication.Gate
 	port   int
 	stop   func()
+	wake   atomic.Pointer[func()] // Deps.Wake, when somebody keeps the board fresh
 }
 
 func testConfig() proxy.Config {
@@ -88,6 +90,11 @@ func newSetupWith(t *testing.T, change func(*proxy.Config), registry *prometheus
 		View: s.view, Board: s.board, Gate: s.gate,
 		Logger:   slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
 		Registry: registry, Sockets: &sockets.Set{},
+		Wake: func() {
+			if wake := s.wake.Load(); wake != nil {
+				(*wake)()
+			}
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

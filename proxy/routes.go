@@ -68,7 +68,7 @@ func (r *routes) all() []admin.Route {
 	}
 	var all []admin.Route
 	for _, e := range *list {
-		all = append(all, admin.Route{Node: e.Node, Role: e.Role, Why: e.Why, Count: e.n.Load()})
+		all = append(all, admin.Route{Node: e.Node, Role: e.Role, Why: e.Why, Count: e.n.Load(), Refused: e.Refused})
 	}
 	return all
 }

@@ -81,15 +81,14 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.view.Store(&replication.View{})
 	s.broker = &broker{
 		gate: deps.Gate, now: boottime.Now, maxHeld: cfg.MaxHeld, maxBytes: cfg.MaxHeldBytes,
-		limits: router.Limits{MaxLagBytes: cfg.MaxLagBytes, MaxLag: cfg.MaxLag, MaxAge: cfg.MaxStatusAge},
-		wake:   deps.Wake,
-		held:   map[*pool.Ticket]struct{}{},
+		log: s.log, maxAge: cfg.MaxStatusAge, balance: cfg.Balance, wake: deps.Wake, held: map[*pool.Ticket]struct{}{},
 	}
 	if s.broker.wake == nil {
 		s.broker.wake = func() {}
 	}
 	s.broker.state.Store(&state{})
 	s.broker.board.Store(&replication.StatusBoard{})
+	s.broker.stood.Store(&standings{})
 	s.door = &door{
 		broker: s.broker, sessions: s.sessions, rules: newRules(cfg), internal: cfg.AllowInternal, max: cfg.MaxVerifiers,
 		proofs: map[string]auth.Secret{}, parameters: map[place][]session.Parameter{}, view: deps.View, board: deps.Board,
@@ -136,7 +135,7 @@ func (s *Server) build() (err error) {
 		Dials: s.cfg.MaxDials, Cancels: s.cfg.MaxCancels, CancelQueue: s.cfg.MaxQueuedCancels,
 		ReserveTimeout: s.cfg.PoolReserveTimeout, IdleTimeout: s.cfg.PoolIdleTimeout, Lifetime: s.cfg.PoolLifetime,
 		CheckDelay: s.cfg.PoolCheckDelay, ConnectTimeout: s.cfg.ConnectTimeout, Backoff: s.cfg.ConnectBackoff,
-		MaxStatements: s.cfg.MaxPrepared, Dialer: s.door.dialer,
+		EjectAfter: s.cfg.EjectAfter, EjectFor: s.cfg.EjectFor, MaxStatements: s.cfg.MaxPrepared, Dialer: s.door.dialer,
 		Now: boottime.Now, Secret: s.door.secret, LoggedIn: s.door.loggedIn, Keeper: s.goroutines,
 		Reroute: s.broker.reroute, Changed: s.turned,
 		Failed: func(key pool.Key, err error) {
@@ -252,7 +251,7 @@ func (s *Server) Addrs(ctx context.Context) ([]net.Addr, error) {
 
 // entry is what the clients of a listener have in common.
 func (s *Server) entry(l Listener) *netdriver.Entry {
-	entry := &netdriver.Entry{Session: s.sessionConfig(l.Target), Mode: l.TLS, ProxyFrom: l.ProxyFrom}
+	entry := &netdriver.Entry{Session: s.sessionConfig(l), Mode: l.TLS, ProxyFrom: l.ProxyFrom}
 	if l.Network != "unix" {
 		entry.TLS = s.tls
 	}
@@ -272,12 +271,20 @@ func (s *Server) ReloadTLS(client secure.ClientConfig, server secure.ServerConfi
 	return errors.Join(errs...)
 }
 
-func (s *Server) sessionConfig(target router.Target) *session.Config {
+// commonLimits are those for whom nothing else is said.
+func (s *Server) commonLimits() router.Limits {
+	return router.Limits{MaxLagBytes: s.cfg.MaxLagBytes, MaxLag: s.cfg.MaxLag, MaxAge: s.cfg.MaxStatusAge}
+}
+
+func (s *Server) sessionConfig(l Listener) *session.Config {
 	return &session.Config{
-		Gate: s.deps.Gate, View: &s.view, Target: target, Level: s.cfg.Level, HoldTimeout: s.cfg.HoldTimeout,
+		Gate: s.deps.Gate, View: &s.view, Target: l.Target, Reads: l.Reads, LostWrites: s.cfg.LostWrites, HoldTimeout: s.cfg.HoldTimeout,
 		GateRecheck: s.cfg.GateRecheck, MaxCollected: s.cfg.MaxCollected, MaxHeldReply: s.cfg.MaxHeldReply,
 		MaxSettings: s.cfg.MaxSettings, MaxPrepared: s.cfg.MaxClientPrepared, Timeouts: s.cfg.Timeouts,
 		ResetQuery: s.cfg.ResetQuery, Failures: &s.failures, Processes: s.pools,
+		Defaults: session.Reads{
+			Level: s.cfg.Level, Fallback: s.cfg.Fallback, MaxLag: s.cfg.MaxLag, MaxLagBytes: s.cfg.MaxLagBytes, Wait: s.cfg.Wait,
+		},
 	}
 }
 

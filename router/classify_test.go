@@ -256,15 +256,16 @@ func TestSessionCommands(t *testing.T) {
 
 func TestHint(t *testing.T) {
 	cases := map[string]Hint{
-		"/* walgate: target=replica consistency=eventual */ select 1":    {TargetReplica, LevelEventual},
-		" -- x\n/* other */ /*walgate: consistency=STRONG,*/ select 1":   {0, LevelStrong},
-		"/* walgate: target=primary */":                                  {TargetPrimary, 0},
+		"/* walgate: target=replica consistency=eventual */ select 1":    {Target: TargetReplica, Level: LevelEventual},
+		" -- x\n/* other */ /*walgate: consistency=STRONG,*/ select 1":   {Level: LevelStrong},
+		"/* walgate: target=primary */":                                  {Target: TargetPrimary},
 		"/* walgate: target=nonsense foo=bar */ select 1":                {},
 		"select 1 /* walgate: target=primary */":                         {},
 		"/* walgate: target=primary":                                     {},
 		"/* a note */ select 1":                                          {},
-		"/* walgate:\n target=auto\n consistency=session */ insert":      {TargetAuto, LevelSession},
+		"/* walgate:\n target=auto\n consistency=session */ insert":      {Target: TargetAuto, Level: LevelSession},
 		"/* walgate: target=replica /* nested */ */ select 1; select 2;": {Target: TargetReplica},
+		"/* walgate: tag=analytics, token=2-0/1A */ select 1":            {Tag: Span{16, 25}, Token: Span{33, 39}},
 	}
 	for sql, want := range cases {
 		if got := Classify([]byte(sql), Options{}).Hint; got != want {

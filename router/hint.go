@@ -3,8 +3,8 @@ package router
 // hintWord opens a comment that is meant for walgate.
 const hintWord = "walgate:"
 
-// readHint reads /* walgate: target=replica consistency=eventual */ at the beginning of sql. Unknown keys and values
-// are ignored, other comments before it too.
+// readHint reads /* walgate: target=replica consistency=eventual tag=analytics token=1-0/3000148 */ at the beginning of
+// sql. Unknown keys and values are ignored, other comments before it too.
 func readHint(sql []byte) (hint Hint) {
 	lx := NewLexer(sql, Options{})
 	for lx.pos < len(sql) {
@@ -18,7 +18,7 @@ func readHint(sql []byte) (hint Hint) {
 			if !lx.blockComment() {
 				return hint
 			}
-			if h, ok := parseHint(sql[at+2 : lx.pos-2]); ok {
+			if h, ok := parseHint(sql[at+2:lx.pos-2], int32(at+2)); ok {
 				return h
 			}
 		default:
@@ -28,7 +28,8 @@ func readHint(sql []byte) (hint Hint) {
 	return hint
 }
 
-func parseHint(comment []byte) (hint Hint, ok bool) {
+// parseHint reads a comment that begins at the position start of the query string.
+func parseHint(comment []byte, start int32) (hint Hint, ok bool) {
 	word, rest := cutWord(comment)
 	if !equalFold(word, hintWord) {
 		return hint, false
@@ -41,11 +42,17 @@ func parseHint(comment []byte) (hint Hint, ok bool) {
 			if c != '=' {
 				continue
 			}
+			end := start + int32(len(comment)-len(rest))
+			value := Span{end - int32(len(word)-i-1), end}
 			switch key := word[:i]; {
 			case equalFold(key, "target"):
 				hint.Target = targetOf(word[i+1:])
 			case equalFold(key, "consistency"):
 				hint.Level = levelOf(word[i+1:])
+			case equalFold(key, "tag"):
+				hint.Tag = value
+			case equalFold(key, "token"):
+				hint.Token = value
 			}
 			break
 		}

@@ -83,8 +83,42 @@ func (l Level) String() string {
 	}
 }
 
-// Hint is what a leading comment /* walgate: target=replica consistency=eventual */ asks for.
+// Fallback is what becomes of a read that no standby may serve.
+type Fallback uint8
+
+// The fallbacks. FallbackUnset leaves it to the next wider scope.
+const (
+	FallbackUnset Fallback = iota
+	FallbackPrimary
+	FallbackError
+)
+
+// ParseFallback reads primary or error, in any case.
+func ParseFallback(s string) (f Fallback, ok bool) {
+	for f := FallbackPrimary; f <= FallbackError; f++ {
+		if equalFold([]byte(s), f.String()) {
+			return f, true
+		}
+	}
+	return FallbackUnset, false
+}
+
+// String returns the word that users write.
+func (f Fallback) String() string {
+	switch f {
+	case FallbackPrimary:
+		return "primary"
+	case FallbackError:
+		return "error"
+	default:
+		return ""
+	}
+}
+
+// Hint is what a leading comment /* walgate: target=replica consistency=eventual tag=analytics */ asks for.
 type Hint struct {
 	Target Target
 	Level  Level
+	Tag    Span // the standbys to prefer: those that have this tag
+	Token  Span // what the session must see
 }

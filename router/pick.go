@@ -22,59 +22,121 @@ type Input struct {
 	Target      Target // TargetUnset counts as TargetAuto
 	Requirement Requirement
 	Limits      Limits
-	// Load is the number of turns in progress per member, in the order of View.Members; nil: not known.
-	Load []int32
+	Fallback    Fallback // FallbackUnset counts as FallbackPrimary
+	// Wait: a standby that is only behind, or not known to be far enough, is waited for: no node is chosen.
+	Wait bool
+	// Proven is a standby whose server connections are younger than what it said of itself; it may serve what needs a
+	// proof only by what it says after ProvenAfter.
+	Proven      replication.NodeID
+	ProvenAfter replication.Instant
+	// Members says how each member stands and what it has to do, in the order of View.Members; nil: not known.
+	Members []Standing
+	Balance Balance
+	Tag     string // members with this tag are preferred; empty: any
 	// Seed turns the choice among equals: any number that changes from session to session.
 	Seed uint32
 }
 
-// Choice is where a statement runs. An empty Node means nowhere now: hold the turn; Why says what is missing.
+// Choice is where a statement runs. An empty Node means nowhere now: hold the turn, unless it is Refused; Why says what
+// is missing.
 type Choice struct {
-	Node replication.NodeID
-	Role replication.Role
-	Why  string // constant text
+	Node    replication.NodeID
+	Role    replication.Role
+	Why     string // constant text
+	Refused bool   // the session wants an error rather than the primary
 }
 
-// TagNoLoadBalance keeps reads away from a member when it is "true", as Patroni's tag of that name does.
-const TagNoLoadBalance = "noloadbalance"
+// The tags that Pick understands.
+const (
+	TagNoLoadBalance = "noloadbalance" // "true" keeps reads away from a member, as Patroni's tag of that name does
+	TagWeight        = "weight"        // a number: the share of reads relative to others, 1 when absent
+	TagZone          = "zone"          // where the member is; reads prefer those of the proxy's own zone
+)
 
 // Pick chooses a server. Writes go to the View's primary if it is writable. Reads go to the standby of the session's
-// last read if it will do, else to the least loaded one that satisfies the Requirement, else to the primary. With
-// TargetReplica a write goes to a standby, which will refuse it as the user asked, and never falls back.
+// last read if it will do and is not much slower than another, else to one of those that satisfy the Requirement, the
+// better of two by chance, else to the primary. With TargetReplica a write goes to a standby, which will refuse it as the
+// user asked, and never falls back.
 func Pick(in Input) Choice {
 	if in.Target == TargetPrimary || in.Kind == Write && in.Target != TargetReplica {
 		return in.primary("the statement needs the primary")
 	}
 	if in.Requirement.PrimaryOnly {
-		if in.Kind == Write {
-			return Choice{Why: in.Requirement.Why} // it insists on replicas, and may read there: a fresher sample is waited for
+		if in.Kind == Write || in.Wait {
+			return Choice{Why: in.Requirement.Why} // a fresher sample is waited for
 		}
-		return in.primary(in.Requirement.Why)
+		return in.instead(in.Requirement.Why)
 	}
-	best, why := -1, "the cluster has no standby"
-	n := len(in.View.Members)
-	for i := range n {
-		at := (i + int(in.Seed%uint32(n))) % n
-		member := &in.View.Members[at]
+	if in.takesShare() {
+		return in.primary("the primary's share of the reads")
+	}
+	c := in.candidates()
+	switch {
+	case c.fit != 0:
+		return in.balance(c.fit)
+	case c.ejected != 0:
+		return in.balance(c.ejected) // never all
+	case c.soft != 0 && (in.Kind == Write || in.Fallback == FallbackError || !in.View.Writable()):
+		return in.balance(c.soft)
+	case c.behind && in.Wait:
+		return Choice{Why: c.why}
+	default:
+		return in.instead(c.why)
+	}
+}
+
+// takesShare reports whether the read is one of those that the primary serves although standbys might.
+func (in *Input) takesShare() bool {
+	return in.Balance.PrimaryShare > 0 && in.Target != TargetReplica && in.Tag == "" && in.View.Writable() &&
+		int(scramble(in.Seed^0x5bd1e995)%100) < in.Balance.PrimaryShare
+}
+
+// candidates are sets of members: bit i is View.Members[i].
+type candidates struct {
+	fit     uint64 // may serve
+	ejected uint64 // would, but connections to them failed
+	soft    uint64 // may serve, but have been of no use until a moment ago
+	behind  bool   // a member is only not far enough
+	why     string // the last reason against a member
+}
+
+// maxMembers is how many members Pick looks at.
+const maxMembers = 64
+
+// candidates looks at every standby.
+func (in *Input) candidates() candidates {
+	c := candidates{why: "the cluster has no standby"}
+	for i := range min(len(in.View.Members), maxMembers) {
+		member := &in.View.Members[i]
 		if member.Name == in.View.Primary {
 			continue
 		}
-		if reason := in.refuse(member); reason != "" {
-			why = reason
+		reason, behind := in.refuse(member, in.standing(i))
+		if reason != "" {
+			c.why, c.behind = reason, c.behind || behind
 			continue
 		}
-		if member.Name == in.Requirement.Sticky {
-			return Choice{Node: member.Name, Role: replication.RoleStandby, Why: "the standby of the session's last read"}
-		}
-		if best < 0 || in.load(at) < in.load(best) {
-			best = at
+		standing := in.standing(i)
+		switch bit := uint64(1) << i; {
+		case in.Now < standing.EjectedUntil:
+			c.ejected |= bit
+		case standing.Away.Out || in.Requirement.Bounded && standing.Behind.Out:
+			c.soft |= bit
+			c.why = "the standby has come back only now"
+		default:
+			c.fit |= bit
 		}
 	}
+	return c
+}
+
+// instead serves a read that no standby may serve now.
+func (in *Input) instead(why string) Choice {
 	switch {
-	case best >= 0:
-		return Choice{Node: in.View.Members[best].Name, Role: replication.RoleStandby, Why: "the least loaded standby that is fresh enough"}
 	case in.Kind == Write:
 		return Choice{Why: why}
+	case in.Fallback == FallbackError:
+		return Choice{Why: why, Refused: true}
 	default:
 		return in.primary(why)
 	}
@@ -94,42 +156,37 @@ func (in *Input) primary(why string) Choice {
 	}
 }
 
-// refuse says why the member may not serve; empty if it may.
-func (in *Input) refuse(member *replication.Member) string {
+// refuse says why the member may not serve; empty if it may. behind tells that time alone may cure it.
+func (in *Input) refuse(member *replication.Member, standing *Standing) (why string, behind bool) {
 	st, known := in.Board.Nodes[member.Name]
 	req := &in.Requirement
 	switch {
-	case member.Tags[TagNoLoadBalance] == "true":
-		return "the standby is tagged noloadbalance"
+	case standing.Traits.NoLoadBalance && !(in.Tag != "" && tagged(member, in.Tag)):
+		return "the standby is tagged noloadbalance", false
 	case !known || !st.Reachable:
-		return "the standby is not reachable"
+		return "the standby is not reachable", false
 	case st.Role != replication.RoleStandby:
-		return "the node is not a standby"
+		return "the node is not a standby", false
 	case in.Now.Sub(st.At) > in.Limits.MaxAge:
-		return "the standby's status is too old"
+		return "the standby's status is too old", false
 	case st.Timeline == 0 || st.Timeline != in.View.Timeline:
-		return "the standby is on another timeline"
+		return "the standby is on another timeline", false
 	case !st.Streaming && in.View.Writable():
-		return "the standby does not stream"
+		return "the standby does not stream", false
 	case st.Replayed < req.Token || req.Token.Known() && !st.Replayed.Known():
-		return "the standby has not replayed what the session must see"
+		return "the standby has not replayed what the session must see", true
 	case req.Bounded && in.Limits.MaxLagBytes > 0 && (st.LagBytes < 0 || st.LagBytes > in.Limits.MaxLagBytes):
-		return "the standby is too many bytes behind"
+		return "the standby is too many bytes behind", true
 	case req.Bounded && in.Limits.MaxLag > 0 && (st.Lag < 0 || st.Lag > in.Limits.MaxLag):
-		return "the standby is too long behind"
+		return "the standby is too long behind", true
+	case member.Name == in.Proven && st.AskedAt < in.ProvenAfter && req.Proof():
+		return "the standby has not answered since the server connection was opened", true
 	}
-	if req.Sticky == "" || req.Sticky == member.Name && req.StickyLife == st.Incarnation {
-		return ""
+	if req.Sticky == "" || req.Sticky == member.Name && req.StickyLife == st.Life {
+		return "", false
 	}
 	if req.SwitchUnknown || st.Replayed < req.SwitchToken {
-		return "the standby may be behind the one that the session read before"
+		return "the standby may be behind the one that the session read before", true
 	}
-	return ""
-}
-
-func (in *Input) load(member int) int32 {
-	if member < len(in.Load) {
-		return in.Load[member]
-	}
-	return 0
+	return "", false
 }

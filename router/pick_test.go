@@ -1,6 +1,7 @@
 package router
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -14,7 +15,7 @@ func cluster() (replication.View, replication.StatusBoard) {
 		Members: []replication.Member{{Name: "a"}, {Name: "b"}, {Name: "c"}}}
 	standby := func(name replication.NodeID) replication.Status {
 		return replication.Status{Node: name, Role: replication.RoleStandby, Reachable: true, Streaming: true,
-			AskedAt: now, At: now, Incarnation: 7, Timeline: 2, Replayed: 1000}
+			AskedAt: now, At: now, Life: 7, Timeline: 2, Replayed: 1000}
 	}
 	board := replication.StatusBoard{Nodes: map[replication.NodeID]replication.Status{
 		"a": {Node: "a", Role: replication.RolePrimary, Reachable: true, At: now, Timeline: 2, Replayed: 1000},
@@ -35,14 +36,13 @@ func TestPick(t *testing.T) {
 	cases := []struct {
 		name string
 		do   []func(*Input)
-		want replication.NodeID
+		want string // one of these letters
 	}{
 		{"a write", []func(*Input){func(in *Input) { in.Kind = Write }}, "a"},
-		{"a read", nil, "b"},
-		{"a read, another seed", []func(*Input){func(in *Input) { in.Seed = 2 }}, "c"},
-		{"least loaded", []func(*Input){func(in *Input) { in.Load = []int32{0, 5, 4} }}, "c"},
+		{"a read", nil, "bc"},
+		{"less to do", []func(*Input){func(in *Input) { in.Members = standing(0, 9, 4) }}, "c"},
 		{"target primary", []func(*Input){func(in *Input) { in.Target = TargetPrimary }}, "a"},
-		{"a write with target replica", []func(*Input){func(in *Input) { in.Target, in.Kind = TargetReplica, Write }}, "b"},
+		{"a write with target replica", []func(*Input){func(in *Input) { in.Target, in.Kind = TargetReplica, Write }}, "bc"},
 		{"sticky", []func(*Input){func(in *Input) { in.Requirement.Sticky, in.Requirement.StickyLife = "c", 7 }}, "c"},
 		{"sticky was restarted", []func(*Input){noC, func(in *Input) {
 			in.Requirement = Requirement{Sticky: "b", StickyLife: 6, SwitchUnknown: true}
@@ -69,7 +69,71 @@ func TestPick(t *testing.T) {
 		{"promoted meanwhile", []func(*Input){noC, change("b", func(s *replication.Status) { s.Role = replication.RolePrimary })}, "a"},
 		{"tagged", []func(*Input){noC, func(in *Input) {
 			in.View.Members[1].Tags = map[string]string{TagNoLoadBalance: "true"}
+			in.Members = traits(in.View)
 		}}, "a"},
+		{"tagged, and asked for by another tag", []func(*Input){noC, func(in *Input) {
+			in.View.Members[1].Tags = map[string]string{TagNoLoadBalance: "true", "analytics": "true"}
+			in.Members, in.Tag = traits(in.View), "analytics"
+		}}, "b"},
+		{"a tag that another has", []func(*Input){func(in *Input) {
+			in.View.Members[2].Tags = map[string]string{"analytics": "yes"}
+			in.Tag = "analytics"
+		}}, "c"},
+		{"a tag that nobody has", []func(*Input){func(in *Input) { in.Tag = "analytics" }}, "bc"},
+		{"the own zone", []func(*Input){func(in *Input) {
+			in.View.Members[1].Tags = map[string]string{TagZone: "east"}
+			in.Members, in.Balance.Zone = traits(in.View), "east"
+			in.Members[1].Outstanding = 50
+		}}, "b"},
+		{"nobody in the own zone", []func(*Input){func(in *Input) { in.Balance.Zone = "west" }}, "bc"},
+		{"slower", []func(*Input){func(in *Input) {
+			in.Members = standing(0, 0, 0)
+			in.Members[1].Latency, in.Members[2].Latency = 9*time.Millisecond, 3*time.Millisecond
+		}}, "c"},
+		{"about as fast", []func(*Input){func(in *Input) {
+			in.Members = standing(0, 0, 0)
+			in.Members[1].Latency, in.Members[2].Latency = 4*time.Millisecond, 3*time.Millisecond
+		}}, "bc"},
+		{"sticky, but much slower", []func(*Input){func(in *Input) {
+			in.Requirement.Sticky, in.Requirement.StickyLife, in.Requirement.SwitchToken = "b", 7, 1000
+			in.Members = standing(0, 20, 1)
+		}}, "c"},
+		{"sticky, much slower, and the other is not known to be as far", []func(*Input){func(in *Input) {
+			in.Requirement.Sticky, in.Requirement.StickyLife, in.Requirement.SwitchUnknown = "b", 7, true
+			in.Members = standing(0, 20, 1)
+		}}, "b"},
+		{"ejected", []func(*Input){func(in *Input) { in.Members = standing(0, 0, 0); in.Members[1].EjectedUntil = now + 1 }}, "c"},
+		{"no longer ejected", []func(*Input){func(in *Input) { in.Members = standing(0, 0, 0); in.Members[1].EjectedUntil = now }}, "bc"},
+		{"never all ejected", []func(*Input){func(in *Input) {
+			in.Members = standing(0, 0, 0)
+			in.Members[1].EjectedUntil, in.Members[2].EjectedUntil = now+1, now+1
+		}}, "bc"},
+		{"just back", []func(*Input){noC, func(in *Input) { in.Members = standing(0, 0, 0); in.Members[1].Away.Out = true }}, "a"},
+		{"just back, and there is no primary", []func(*Input){noC, func(in *Input) {
+			in.View.Open = false
+			in.Members = standing(0, 0, 0)
+			in.Members[1].Away.Out = true
+		}}, "b"},
+		{"was behind, for an eventual read", []func(*Input){noC, func(in *Input) { in.Members = standing(0, 0, 0); in.Members[1].Behind.Out = true }}, "b"},
+		{"was behind", []func(*Input){noC, func(in *Input) {
+			in.Members = standing(0, 0, 0)
+			in.Members[1].Behind.Out, in.Requirement.Bounded = true, true
+		}}, "a"},
+		{"all reads are the primary's share", []func(*Input){func(in *Input) { in.Balance.PrimaryShare = 100 }}, "a"},
+		{"but not those for replicas", []func(*Input){func(in *Input) { in.Balance.PrimaryShare, in.Target = 100, TargetReplica }}, "bc"},
+		{"a share", []func(*Input){func(in *Input) { in.Balance.PrimaryShare = 50 }}, "abc"},
+		{"an error rather than the primary", []func(*Input){func(in *Input) { in.Fallback, in.Requirement.Token = FallbackError, 1001 }}, ""},
+		{"waits for the token", []func(*Input){func(in *Input) { in.Wait, in.Requirement.Token = true, 1001 }}, ""},
+		{"does not wait for what time does not cure", []func(*Input){noC, func(in *Input) { in.Wait = true },
+			change("b", func(s *replication.Status) { s.Timeline = 1 })}, "a"},
+		{"waits for a sample", []func(*Input){func(in *Input) { in.Wait, in.Requirement.PrimaryOnly, in.Requirement.Why = true, true, "x" }}, ""},
+		{"a younger connection", []func(*Input){noC, func(in *Input) {
+			in.Proven, in.ProvenAfter, in.Requirement.Token = "b", now+1, 500
+		}}, "a"},
+		{"a younger connection, and nothing to prove", []func(*Input){noC, func(in *Input) { in.Proven, in.ProvenAfter = "b", now+1 }}, "b"},
+		{"no younger any more", []func(*Input){noC, func(in *Input) {
+			in.Proven, in.ProvenAfter, in.Requirement.Token = "b", now, 500
+		}}, "b"},
 		{"nobody", []func(*Input){func(in *Input) { in.View.Open = false; in.Requirement.PrimaryOnly = true }}, ""},
 		{"drained", []func(*Input){func(in *Input) { in.Kind = Write; in.View.Handoff.Draining = true }}, ""},
 		{"a write with target replica never falls back", []func(*Input){noC, func(in *Input) { in.Target, in.Kind = TargetReplica, Write },
@@ -82,12 +146,19 @@ func TestPick(t *testing.T) {
 		for _, do := range c.do {
 			do(&in)
 		}
-		if got := Pick(in); got.Node != c.want || got.Why == "" {
-			t.Errorf("%s: got %+v, want %q", c.name, got, c.want)
+		for in.Seed = range uint32(50) {
+			got := Pick(in)
+			if got.Why == "" || (got.Node == "") != (c.want == "") || !strings.Contains(c.want, string(got.Node)) {
+				t.Errorf("%s: got %+v, want one of %q", c.name, got, c.want)
+				break
+			}
 		}
 	}
 	view, board := cluster()
-	if n := testing.AllocsPerRun(100, func() { Pick(Input{View: &view, Board: &board, Now: now, Kind: Read}) }); n != 0 {
+	members := standing(0, 3, 4)
+	if n := testing.AllocsPerRun(100, func() {
+		Pick(Input{View: &view, Board: &board, Now: now, Kind: Read, Members: members, Tag: "x", Balance: Balance{Zone: "y", PrimaryShare: 1}})
+	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
@@ -98,7 +169,7 @@ func TestReadYourWrites(t *testing.T) {
 	if r := c.Require(LevelSession, now, &view, &board); r.PrimaryOnly || r.Token != 0 {
 		t.Fatalf("a fresh session: %+v", r)
 	}
-	c.Touched(now + 1)
+	c.Touched(now+1, false)
 	if r := c.Require(LevelSession, now+2, &view, &board); !r.PrimaryOnly {
 		t.Fatalf("the sample is older than the write: %+v", r)
 	}
@@ -120,6 +191,15 @@ func TestReadYourWrites(t *testing.T) {
 	}
 	if r := c.Require(LevelStrong, now+10, &view, &board); !r.PrimaryOnly {
 		t.Fatalf("strong without a sample: %+v", r)
+	}
+	board.Primary.Insert = 1250
+	c.Touched(now+9, true)
+	if r := c.Require(LevelSession, now+9, &view, &board); r.Token != 1250 {
+		t.Fatalf("a commit that does not wait for the flush: %+v", r)
+	}
+	c.Touched(now+9, false)
+	if r := c.Require(LevelSession, now+9, &view, &board); r.Token != 1250 {
+		t.Fatalf("the token went back: %+v", r)
 	}
 	if r := c.Require(LevelEventual, now+10, &view, &board); r != (Requirement{}) {
 		t.Fatalf("eventual: %+v", r)
@@ -144,7 +224,7 @@ func TestMonotonicReads(t *testing.T) {
 	if r = c.Require(LevelSession, now+6, &view, &board); r.SwitchUnknown || r.SwitchToken != 1050 {
 		t.Fatalf("b's own position is the least that is needed: %+v", r)
 	}
-	c.Touched(now + 7)
+	c.Touched(now+7, false)
 	board.Primary.SentAt = now + 8
 	if r = c.Require(LevelSession, now+8, &view, &board); r.Sticky != "" || r.Token != 1300 {
 		t.Fatalf("a turn on the primary replaces what was read before: %+v", r)
@@ -161,12 +241,12 @@ func TestEpochs(t *testing.T) {
 		{"before the fork", 900, 1000, 4, false, false},
 		{"at the fork", 1000, 1000, 4, false, false},
 		{"past the fork", 1001, 1000, 4, true, true},
-		{"two epochs on", 900, 1000, 5, false, true},
+		{"two epochs on, without a chain", 900, 1000, 5, false, true},
 	}
 	for _, c := range cases {
 		view, board := cluster()
 		var s Consistency
-		s.Touched(now)
+		s.Touched(now, false)
 		board.Primary.Flush = c.token
 		s.Require(LevelSession, now, &view, &board)
 		view.Epoch, view.ForkLSN, view.Open = c.epoch, c.fork, false

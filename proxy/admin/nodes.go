@@ -63,11 +63,7 @@ func (s *Snapshot) eligible(m replication.Member) (bool, string) {
 
 func fillRoutes(_ *Console, s *Snapshot, t *table) {
 	for _, r := range s.Routes {
-		role := r.Role.String()
-		if r.Node == "" {
-			role = "held"
-		}
-		t.add(string(r.Node), role, r.Why, r.Count)
+		t.add(string(r.Node), r.Place(), r.Why, r.Count)
 	}
 }
 

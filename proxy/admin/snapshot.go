@@ -72,6 +72,20 @@ type Route struct {
 	Role  replication.Role
 	Why   string
 	Count uint64
+	// Refused: the session wanted an error rather than the primary.
+	Refused bool
+}
+
+// Place is the role, or what stands for it where there was no node.
+func (r *Route) Place() string {
+	switch {
+	case r.Refused:
+		return "refused"
+	case r.Node == "":
+		return "held"
+	default:
+		return r.Role.String()
+	}
 }
 
 // Setting is one line of SHOW CONFIG.

@@ -148,6 +148,7 @@ func (c *Client) attach(ps *pool.Server) {
 func (c *Client) attached(ps *pool.Server) session.Event {
 	return session.Event{Kind: session.Attached, Attachment: session.Attachment{
 		Server: ps.Facts, Status: c.ticket.Status, Consistency: &c.ticket.Need.Consistency, Lost: c.ticket.Lost,
+		Why: c.ticket.Why, Token: c.ticket.Token, Proof: c.ticket.Proof,
 	}}
 }
 

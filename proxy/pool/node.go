@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/walgate/walgate/proxy/session"
 	"github.com/walgate/walgate/replication"
 )
 
@@ -14,10 +15,41 @@ import (
 // connection for every transaction.
 const patience = 100 * time.Millisecond
 
+// NodeLoad is what a node has to do for this proxy, and how it does.
+type NodeLoad struct {
+	load         atomic.Int32 // servers in use
+	latency      session.Latency
+	failures     atomic.Int32 // attempts to connect that failed in a row
+	ejectedUntil atomic.Int64 // replication.Instant
+}
+
+// Outstanding counts the servers in use.
+func (n *NodeLoad) Outstanding() int32 { return n.load.Load() }
+
+// Latency is how long turns take there lately; 0 when that is not known.
+func (n *NodeLoad) Latency(now replication.Instant) time.Duration { return n.latency.Average(now) }
+
+// EjectedUntil is until when the node should get no reads, because connections to it have failed.
+func (n *NodeLoad) EjectedUntil() replication.Instant {
+	return replication.Instant(n.ejectedUntil.Load())
+}
+
+// connected notes how an attempt to connect went. After so many failures in a row the node is ejected for a time, and
+// after that each further failure ejects it again.
+func (n *NodeLoad) connected(ok bool, now replication.Instant, after int, long time.Duration) {
+	switch {
+	case ok:
+		n.failures.Store(0)
+		n.ejectedUntil.Store(0)
+	case after > 0 && n.failures.Add(1) >= int32(after):
+		n.ejectedUntil.Store(int64(now.Add(long)))
+	}
+}
+
 // node is what the Budgets of one node share.
 type node struct {
-	name    replication.NodeID
-	load    atomic.Int32  // servers in use
+	name replication.NodeID
+	NodeLoad
 	dials   chan struct{} // a token for each attempt to connect that is under way
 	cancels chan struct{} // and for each CancelRequest
 	queued  atomic.Int32  // CancelRequests that wait for a token

@@ -29,6 +29,8 @@ type Config struct {
 	CheckDelay     time.Duration // one that has been idle for longer is looked at before it is lent
 	ConnectTimeout time.Duration // dial and login of one connection
 	Backoff        time.Duration // between attempts; doubled up to 16 times this
+	EjectAfter     int           // attempts to connect to a node that fail in a row, until it is ejected; 0: never
+	EjectFor       time.Duration // how long it gets no reads then
 	MaxStatements  int           // prepared statements kept on one connection
 	Dialer         Dialer
 	// Warm are databases and users whose minimum is opened before anybody has asked, once their secret is known.
@@ -236,7 +238,10 @@ func (s *Set) meter(key meterKey) *session.Meter {
 			return m
 		}
 	}
-	m := new(session.Meter)
+	m := &session.Meter{}
+	if key.Node != "" {
+		m.Latency = &s.node(key.Node).latency
+	}
 	s.meters[key] = m
 	s.metered = append(s.metered, Metered{key.Key, key.role, m})
 	return m
@@ -271,11 +276,11 @@ func (s *Set) Meters() []Metered {
 	return slices.Clone(s.metered)
 }
 
-// Load returns the counter of servers in use on the node.
-func (s *Set) Load(node replication.NodeID) *atomic.Int32 {
+// Load returns what the node has to do.
+func (s *Set) Load(node replication.NodeID) *NodeLoad {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &s.node(node).load
+	return &s.node(node).NodeLoad
 }
 
 // Apply makes the view the one in force. When it returns, no primary connection of an older epoch is open and, if the
@@ -362,10 +367,12 @@ func (s *Set) open(b *Budget, secret auth.Secret) (*Server, error) {
 		return nil, err
 	}
 	facts := session.NewServerFacts(s.nextID.Add(1), b.key.Node, b.role, b.epoch, l.parameters, s.cfg.MaxStatements)
+	now := s.now()
 	facts.ProcessID, facts.Secret, facts.Meter, facts.Definitions = l.processID, l.secret, b.meter, b.definitions
+	facts.Opened = now
+	b.node.connected(true, now, s.cfg.EjectAfter, s.cfg.EjectFor)
 	s.cfg.LoggedIn(b.key, l.parameters)
 	s.opened.Add(1)
-	now := s.now()
 	life := s.cfg.Lifetime - rand.N(s.cfg.Lifetime/10+1) // those that were opened together do not end together
 	return &Server{
 		Facts: facts, Conn: l.conn, Address: b.at, Reported: l.parameters, budget: b, born: now, expires: now.Add(life),
@@ -378,6 +385,10 @@ func (s *Set) open(b *Budget, secret auth.Secret) (*Server, error) {
 func (s *Set) logFailure(b *Budget, err error, repeated bool) {
 	if b.ctx.Err() != nil {
 		return
+	}
+	var refusal *LoginError
+	if !errors.As(err, &refusal) || !refusal.Lasting() {
+		b.node.connected(false, s.now(), s.cfg.EjectAfter, s.cfg.EjectFor)
 	}
 	level := slog.LevelWarn
 	if repeated {

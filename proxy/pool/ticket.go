@@ -5,6 +5,7 @@ import (
 
 	"github.com/walgate/walgate/proxy/session"
 	"github.com/walgate/walgate/replication"
+	"github.com/walgate/walgate/router"
 )
 
 // Waiter is who holds a Ticket. Both methods are called without any lock of the pool and may be called from any
@@ -27,11 +28,15 @@ type Ticket struct {
 	// there. nil: any will do.
 	Keeper Keeper
 
-	// Status and Lost are set by whoever chose the node; see session.Attachment.
+	// Status, Lost, Why, Token and Proof are set by whoever chose the node; see session.Attachment.
 	Status replication.Status
 	Lost   bool
-	// Loads is scratch space of whoever chooses the node.
-	Loads []int32
+	Why    string
+	Token  replication.LSN
+	Proof  bool
+	// Members is scratch space of whoever chooses the node. Hurried: no standby is waited for any more.
+	Members []router.Standing
+	Hurried bool
 	// Avoid is a node that could not be reached in this request.
 	Avoid replication.NodeID
 
@@ -44,7 +49,7 @@ type Ticket struct {
 // Reset makes a ticket whose request has ended ready for the next one.
 func (t *Ticket) Reset() {
 	t.withdrawn.Store(false)
-	t.Status, t.Lost, t.Avoid = replication.Status{}, false, ""
+	t.Status, t.Lost, t.Avoid, t.Hurried = replication.Status{}, false, "", false
 }
 
 // Withdrawn reports whether the ticket's owner wants it no more: whoever finds it so ends it with Refused.

@@ -103,6 +103,8 @@ type AuthOutcome struct {
 	Secret    []byte
 	// PoolMode of this database and user; the zero value is transaction pooling.
 	PoolMode PoolMode
+	// Reads overrule those of the configuration where they are set.
+	Reads *Reads
 	// Console: once the session has said its greeting, the driver hands the connection to Hooks.Console.
 	Console bool
 	// Catalog of the database; nil: only PostgreSQL's own functions are known.
@@ -146,6 +148,11 @@ type Attachment struct {
 	Consistency *router.Consistency
 	// Lost tells that the requirement was Lost: the session saw a write that did not survive the change of primary.
 	Lost bool
+	// Why is that of the choice; Token what a standby had to have replayed; Proof whether it was chosen by its Status, so
+	// that a server connection younger than that will not do.
+	Why   string
+	Token replication.LSN
+	Proof bool
 }
 
 // Need asks for a server connection. Exactly one is open at a time; it ends with Attached, AttachFailed or CancelNeed.
@@ -163,6 +170,14 @@ type Need struct {
 	// Requirement for router.Pick.
 	Consistency router.Consistency
 	Arrival     replication.Instant // when the turn arrived
+	MaxLag      time.Duration       // as for router.Limits
+	MaxLagBytes int64
+	Fallback    router.Fallback
+	Wait        time.Duration // how long after Arrival a standby may be waited for
+	Tag         string
+	// Proven is the standby whose connection was too young, and ProvenAfter when that was opened: see router.Input.
+	Proven      replication.NodeID
+	ProvenAfter replication.Instant
 	// Ticket orders sessions that wait for the same thing: lower first. It is kept when a turn is requeued.
 	Ticket replication.Instant
 }
@@ -234,7 +249,9 @@ type Config struct {
 	View *atomic.Pointer[replication.View]
 
 	Target       router.Target // of the listener: TargetAuto, TargetPrimary or TargetReplica
-	Level        router.Level
+	Reads        Reads         // of the listener, where they are set
+	Defaults     Reads         // for what neither the client nor the listener nor the login says
+	LostWrites   LostWrites
 	HoldTimeout  time.Duration // how long a turn waits for a server
 	GateRecheck  time.Duration // how often a withheld acknowledgement looks at the gate again (10 ms)
 	MaxCollected int           // bytes of client frames collected while detached; beyond, the turn is unknown (64 KB)

@@ -10,32 +10,11 @@ import (
 
 // askServer opens a Need for the turn.
 func (s *Session) askServer(now replication.Instant, out *Actions) {
-	t := &s.turn
-	kind := router.Read
-	if t.write || !t.complete || t.flush || s.mode == PoolSession || s.retry.primary {
-		kind = router.Write
-	}
-	if isolation, ok := s.settings.now.want.value("default_transaction_isolation"); ok && isolation == "serializable" {
-		kind = router.Write
-	}
-	if mode, ok := s.settings.now.want.value("synchronous_commit"); ok && isOff(mode) {
-		kind = router.Write // what it commits may lie past any flush position: only the primary surely shows it
-	}
-	target, level := s.target(), s.level()
-	if pinned := s.cfg.Target != router.TargetAuto && s.cfg.Target != router.TargetUnset; t.hint.Target != router.TargetUnset && !pinned {
-		target = t.hint.Target
-	}
-	if t.hint.Level != router.LevelUnset {
-		level = t.hint.Level
-	}
-	if s.retry.primary {
-		target = router.TargetPrimary
-	}
 	ticket := now
 	if s.since != 0 {
 		ticket = s.since
 	}
-	s.need = Need{Kind: kind, Target: target, Level: level, Consistency: s.consistency, Arrival: now, Ticket: ticket}
+	s.need = s.makeNeed(now, ticket)
 	s.waiting = true
 	s.blocked(now, out)
 	out.need(&s.need)
@@ -67,6 +46,14 @@ func (s *Session) attached(now replication.Instant, a Attachment, out *Actions) 
 		s.letGo(Discard, "epoch has passed", out)
 		return // advance asks again
 	}
+	s.attachedIn = s.view().Epoch
+	if !onPrimary(a.Server) && a.Proof && a.Status.AskedAt < a.Server.Opened {
+		s.proven, s.provenAfter = a.Server.Node, a.Server.Opened
+		s.letGo(Release, "", out)
+		return // as above
+	}
+	s.proven, s.provenAfter = "", 0
+	s.noteRoute(&a)
 	s.free = onPrimary(a.Server) || s.need.Kind == router.Write
 	s.granted = true
 	s.settings.attach(a.Server.settings)
@@ -78,6 +65,11 @@ func (s *Session) attached(now replication.Instant, a Attachment, out *Actions) 
 	}
 	s.retry.possible = s.need.Kind == router.Read && s.turn.complete && s.retry.count < maxRetries
 	s.retry.again, s.retry.primary = s.retry.count > 0, false
+	if a.Lost && s.cfg.LostWrites == LostError {
+		s.letGo(Release, "", out)
+		s.failTurn(errLostWriteError, out)
+		return
+	}
 	if a.Lost {
 		out.put(Client, wire.AppendNoticeResponse(out.own(Client), *errLostWrite))
 	}
@@ -100,7 +92,7 @@ func (s *Session) letGo(how Detach, reason string, out *Actions) {
 // touched notes that a server connection is lost with which something may have been committed.
 func (s *Session) touched() {
 	if onPrimary(s.srv) {
-		s.consistency.Touched(s.clock)
+		s.consistency.Touched(s.clock, s.asyncCommits())
 	}
 }
 
@@ -112,7 +104,7 @@ func (s *Session) leave(out *Actions) {
 	s.ledger.Reset()
 	s.preparing, s.group, s.inTx, s.writes, s.swallow, s.failed, s.localOnly = false, false, false, false, false, false, false
 	s.broken, s.unsure, s.restoreError = false, false, nil
-	s.watch, s.timedOutAt, s.cancelling = stopwatch{}, 0, 0
+	s.watch, s.timedOutAt, s.cancelling, s.async = stopwatch{}, 0, 0, false
 	s.settings.attach(nil)
 	s.serverChunk = chunkNone
 	s.portals.ended()
@@ -164,7 +156,7 @@ func (s *Session) mayForward(now replication.Instant, out *Actions) bool {
 func (s *Session) endTurn(now replication.Instant, out *Actions) {
 	switch {
 	case onPrimary(s.srv):
-		s.consistency.Touched(now)
+		s.consistency.Touched(now, s.asyncCommits())
 	case s.need.Level != router.LevelEventual && s.need.Level != router.LevelBounded: // those may go back in time
 		s.consistency.ReadFrom(s.attachment.Status, now)
 	}
@@ -193,6 +185,30 @@ func (s *Session) attachFailed(f Failure, out *Actions) {
 	}
 	s.waiting = false
 	s.failTurn(failureFields(f, severityError, errAttach), out)
+}
+
+// asyncCommits reports whether what was done since the server was attached may have been committed without waiting for
+// the flush.
+func (s *Session) asyncCommits() bool {
+	if s.async {
+		return true
+	}
+	mode, ok := s.settings.now.want.value(settingSyncCommit)
+	return ok && isOff(mode)
+}
+
+const settingSyncCommit = "synchronous_commit"
+
+// switchesAsync reports whether a statement may switch off waiting for the flush for what is to come.
+func switchesAsync(v *router.Verdict, text []byte) bool {
+	switch v.Command {
+	case router.CommandSet, router.CommandSetLocal:
+		return v.NameIs(text, settingSyncCommit)
+	case router.CommandMany:
+		return v.Flags.Has(router.State | router.LocalState)
+	default:
+		return false
+	}
 }
 
 // isOff reports whether a boolean setting is switched off (parse_bool in src/backend/utils/adt/bool.c, the spellings

@@ -231,7 +231,7 @@ func (s *Session) failOwed(cause *wire.ErrorFields, out *Actions) {
 func (s *Session) failOne(inTurn bits, silent bool, told *bool, cause *wire.ErrorFields, out *Actions) {
 	why := errServerLost
 	switch {
-	case inTurn&commits != 0:
+	case inTurn&commits != 0 && onPrimary(s.srv): // a standby commits nothing
 		why = errUnknownOutcome
 		s.status = wire.StatusIdle
 		*told = false

@@ -122,7 +122,7 @@ func TestReadAfterUnknownOutcome(t *testing.T) {
 	r.die()
 	r.expect("at death", r.told(), "E(08007) Z(I)")
 	var want router.Consistency
-	want.Touched(r.now)
+	want.Touched(r.now, false)
 	if r.s.consistency != want {
 		t.Errorf("consistency %+v, want %+v", r.s.consistency, want)
 	}

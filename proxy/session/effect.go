@@ -3,6 +3,7 @@ package session
 import (
 	"strings"
 
+	"github.com/walgate/walgate/proxy/wire"
 	"github.com/walgate/walgate/router"
 )
 
@@ -14,7 +15,10 @@ type effect struct {
 	value string
 	plain bool   // value can be given to set_config
 	text  []byte // CommandMany: the query string
-	tag   string // the command tag that the client is told instead of the server's
+	own   *own   // what it does to walgate's own parameters
+	// refusal is what the client is told instead of the server's error.
+	refusal *wire.ErrorFields
+	tag     string // the command tag that the client is told instead of the server's
 	// prepares is what PREPARE installs; verdict that of what it prepares among other statements.
 	prepares *statement
 	verdict  router.Verdict
@@ -141,6 +145,8 @@ func (s *Session) applySet(cmd router.Command, flags router.Flags, e *effect) {
 		s.pins.setting = true
 	case name == settingDateStyle:
 		t.set(name, s.wholeDateStyle(e.value))
+	case name == ownToken: // among other statements
+		s.runOwn(&own{cmd: router.CommandSet, name: name, value: e.value})
 	default:
 		t.set(name, e.value)
 	}

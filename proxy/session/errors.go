@@ -54,6 +54,10 @@ var (
 		Message: "a write that this session has seen did not survive the change of the primary",
 		Detail:  "It was acknowledged after the position at which the new timeline begins.",
 		Hint:    "Use a synchronous mode if acknowledged writes must survive every failover."}
+	errLostWriteError = &wire.ErrorFields{Severity: severityError, Code: "40001", Message: errLostWrite.Message,
+		Detail: errLostWrite.Detail + " The statement was not executed.",
+		Hint:   "Look at the data again before going on. The session is intact, and is told this once."}
+	errNoPortal = &wire.ErrorFields{Severity: severityError, Code: "34000", Message: "portal or statement does not exist"}
 	errCanceled = &wire.ErrorFields{Severity: severityError, Code: "57014",
 		Message: "canceling statement due to user request",
 		Detail:  "The statement was waiting for a server and was not executed."}
@@ -128,10 +132,21 @@ func errVersion(version string) *wire.ErrorFields {
 }
 
 // errSettingValue refuses a value of one of walgate's own parameters.
-func errSettingValue(severity, name, value, choices string) *wire.ErrorFields {
+func errSettingValue(severity, name, value, hint string) *wire.ErrorFields {
 	return &wire.ErrorFields{Severity: severity, Code: "22023",
 		Message: "invalid value for parameter \"" + name + "\": \"" + value + "\"",
-		Hint:    "Available values: " + choices + "."}
+		Hint:    hint}
+}
+
+// errLostToken tells of a token that stands for a write which is gone.
+func errLostToken(severity string) *wire.ErrorFields {
+	code := "40001"
+	if severity == severityWarning {
+		code = errLostWrite.Code
+	}
+	return &wire.ErrorFields{Severity: severity, Code: code,
+		Message: "the token stands for a position that did not survive the change of the primary",
+		Detail:  errLostWrite.Detail, Hint: "The session sees all that did survive. Look at the data again before going on."}
 }
 
 // errReplication refuses a value of the startup parameter replication.

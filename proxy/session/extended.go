@@ -40,7 +40,7 @@ func (s *Session) forwardParse(p wire.Piece, body []byte, out *Actions) {
 		return
 	}
 	prev := s.prepared.install(st)
-	r := request{stmt: st, prev: prev, bits: parses}
+	r := request{stmt: st, prev: prev, bits: parses | st.bits&refused, effect: st.effect}
 	if st.canonical == "" {
 		s.portals.unnamedHere = true
 		s.srv.Meter.serverParse()
@@ -241,7 +241,8 @@ func (s *Session) forwardExecute(p wire.Piece, body []byte, out *Actions) {
 		return
 	}
 	v := &st.verdict
-	r = request{cmd: v.Command, flags: v.Flags, bits: s.commitBits(v), stmt: st, effect: st.effect}
+	s.async = s.async || st.async
+	r = request{cmd: v.Command, flags: v.Flags, bits: s.commitBits(v) | st.bits, stmt: st, effect: st.effect}
 	switch {
 	case v.Command == router.CommandPrepare:
 		s.pins.prepare = true // not carried

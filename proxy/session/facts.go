@@ -7,10 +7,12 @@ import (
 // ServerFacts is what is known of one server connection: identity, fixed by the pool at login, and the state that
 // sessions leave on it, which only the attached session (or, while idle, the pool through Observe) changes.
 type ServerFacts struct {
-	ID    uint64 // unique in this process
-	Node  replication.NodeID
-	Role  replication.Role
-	Epoch replication.Epoch // for a primary: the epoch under which it was opened; the gate is asked with it
+	ID   uint64 // unique in this process
+	Node replication.NodeID
+	Role replication.Role
+	// Opened is when the connection had logged in.
+	Opened replication.Instant
+	Epoch  replication.Epoch // for a primary: the epoch under which it was opened; the gate is asked with it
 	// ProcessID and Secret are the BackendKeyData of the server, for CancelRequests.
 	ProcessID uint32
 	Secret    []byte

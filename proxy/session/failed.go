@@ -171,6 +171,9 @@ func (s *Session) answerHere(out *Actions) bool {
 		s.answerCloses(out)
 		return true
 	}
+	if t.own && !t.foreign {
+		return s.answerOwn(out)
+	}
 	if t.frames != 1 || s.pend[0] != 'Q' {
 		return false
 	}
@@ -203,11 +206,6 @@ func (s *Session) answerHere(out *Actions) bool {
 			return false
 		}
 		b = wire.AppendErrorResponse(b, *errBeginRefused)
-	case router.CommandSet:
-		var ok bool
-		if b, ok = s.setOwn(b, v, text); !ok {
-			return false
-		}
 	default:
 		return false
 	}
@@ -215,28 +213,6 @@ func (s *Session) answerHere(out *Actions) bool {
 	s.turns++
 	s.consume(t.end, out)
 	return true
-}
-
-// setOwn carries out SET of one of walgate's own parameters.
-func (s *Session) setOwn(b []byte, v *router.Verdict, text []byte) ([]byte, bool) {
-	if !v.NameIs(text, ownTarget) && !v.NameIs(text, ownConsistency) {
-		return b, false
-	}
-	e := makeEffect(v, text, s.opts)
-	switch {
-	case v.Flags.Has(router.ValueDefault):
-		s.settings.reset(e.name)
-	case !e.plain:
-		return b, false
-	default:
-		if refused := checkOwn(severityError, e.name, e.value); refused != nil {
-			return wire.AppendErrorResponse(b, *refused), true
-		}
-		s.settings.set(e.name, e.value)
-		s.settings.now.have = nil
-	}
-	s.settings.committed()
-	return wire.AppendCommandComplete(b, "SET"), true
 }
 
 // answerCloses answers a turn of nothing but Close, Flush and Sync.

@@ -102,6 +102,7 @@ func (s *Session) forwardQuery(p wire.Piece, body []byte, out *Actions) {
 	}
 	s.pin(v.Command, v.Flags)
 	s.define(v.Command, v.Flags)
+	s.async = s.async || switchesAsync(&v, text)
 	if s.wantsOwn(&v, text) {
 		s.takeOwn(out)
 	}

@@ -53,10 +53,20 @@ var frames = []struct {
 	{wiretest.Encode(&pgproto3.CopyData{Data: []byte("1\n")}), 0},
 	{wiretest.Encode(&pgproto3.CopyDone{}), 0},
 	{wire.AppendQuery(nil, "copy t from stdin"), 1}, // from here on turns are not counted
-	{wiretest.Extended("", "copy t from stdin"), 1},
+	{wiretest.Extended("", "copy t from stdin"), 1}, // to here
+	{wire.AppendQuery(nil, "set walgate.consistency = 'strong'"), 1},
+	{wire.AppendQuery(nil, "set walgate.token = 'x'"), 1},
+	{wire.AppendQuery(nil, "show walgate.route"), 1},
+	{wire.AppendQuery(nil, "show walgate.token"), 1},
+	{wiretest.Extended("", "set walgate.target = 'x'"), 1},
+	{wiretest.Extended("a", "show walgate.consistency"), 1},
+	{wiretest.Extended("", "show walgate.token"), 1},
+	{wiretest.Encode(&pgproto3.Parse{Query: "set local synchronous_commit = off"}), 0},
+	{wiretest.Encode(&pgproto3.Parse{Name: "a", Query: "set walgate.token = '1-0/1'"}), 0},
+	{wire.AppendQuery(nil, "/* walgate: token=x tag=y */ select 6"), 1},
 }
 
-const firstCopy = 36
+const firstCopy, lastCopy = 36, 37
 
 // FuzzHandle plays conversations with trouble: the session never panics, never stops for good, and every turn is
 // answered by exactly one ReadyForQuery.
@@ -88,7 +98,7 @@ func play(t *testing.T, script []byte) {
 		}
 		if int(op) < len(frames) {
 			g.turns += frames[op].turns
-			g.copied = g.copied || int(op) >= firstCopy
+			g.copied = g.copied || int(op) >= firstCopy && int(op) <= lastCopy
 			g.client(frames[op].bytes)
 			continue
 		}

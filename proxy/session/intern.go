@@ -101,6 +101,10 @@ func (in *interner) set(list []setting) *settingSet {
 		return nil
 	}
 	want := &settingSet{list: list}
+	want.shared = want
+	if others := withoutOwn(list); len(others) < len(list) {
+		want.shared = in.set(others)
+	}
 	d := in.lock()
 	defer in.mu.Unlock()
 	for i := range list {
@@ -115,6 +119,7 @@ func (in *interner) set(list []setting) *settingSet {
 		return found
 	}
 	want.readLiterals()
+	want.readOwn()
 	in.sets.add(d.sum, want)
 	return want
 }

@@ -89,9 +89,14 @@ func (s *Session) logIn(req *AuthRequest, options string) *wire.ErrorFields {
 		if e := checkOwn(severityFatal, name, p.Value); e != nil {
 			return e
 		}
+		if name == ownToken { // says what the session must see, and is no setting
+			t, _ := router.ParseCausalToken(p.Value)
+			s.consistency.Raise(t, &noView) // judged with the first read
+			continue
+		}
 		set = set.with(&s.cfg.shared, setting{name: name, value: p.Value})
 	}
-	s.startup, s.unproven = set, set != nil
+	s.startup, s.unproven = set, set.onServers() != nil
 	s.settings.begin(set, set, &s.cfg.shared)
 	s.who = s.cfg.shared.identity(req.User, req.Database)
 	return nil
@@ -122,27 +127,6 @@ func setParameter(list []Parameter, name, value string) []Parameter {
 	}
 	return append(list, Parameter{Name: name, Value: value})
 }
-
-// checkOwn checks the value of one of walgate's own parameters.
-func checkOwn(severity, name, value string) *wire.ErrorFields {
-	switch name {
-	case ownTarget:
-		if _, ok := router.ParseTarget(value); !ok {
-			return errSettingValue(severity, name, value, "auto, primary, replica")
-		}
-	case ownConsistency:
-		if _, ok := router.ParseLevel(value); !ok {
-			return errSettingValue(severity, name, value, "eventual, bounded, session, strong")
-		}
-	}
-	return nil
-}
-
-// walgate's own parameters.
-const (
-	ownTarget      = "walgate.target"
-	ownConsistency = "walgate.consistency"
-)
 
 // parseOptions reads the startup parameter options as PostgreSQL's pg_split_opts and process_postgres_switches do: -c
 // name=value, -cname=value, --name=value; a backslash takes the next character literally. bad is what can't be read.
@@ -203,7 +187,7 @@ func (s *Session) authResult(auth *AuthOutcome, out *Actions) {
 		s.end(failureFields(auth.Failure, severityFatal, errAdminShutdown), out)
 		return
 	}
-	s.mode, s.catalog, s.id = auth.PoolMode, auth.Catalog, auth.ProcessID
+	s.mode, s.catalog, s.rule, s.id = auth.PoolMode, auth.Catalog, auth.Reads, auth.ProcessID
 	s.phase = phaseReady
 	s.tellFirst(auth.Parameters)
 	b := wire.AppendAuthenticationOk(out.own(Client))

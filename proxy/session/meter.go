@@ -24,6 +24,7 @@ type Meter struct {
 	Retries      atomic.Uint64 // turns that were taken away from the server, to run again elsewhere
 	Cancels      atomic.Uint64 // CancelRequests for the server; counted by the pool
 	Discards     atomic.Uint64 // server connections that were given back to be closed; counted by the pool
+	Latency      *Latency      // of the node; nil: nobody wants to know
 	Errors       Codes         // of the servers, passed on to clients
 }
 
@@ -82,6 +83,35 @@ func (c *HistogramCounts) Add(other *HistogramCounts) {
 	}
 	c.Count += other.Count
 	c.Sum += other.Sum
+}
+
+// Latency is a moving average of how long turns take on a node. Two that are observed at the same moment may count as one:
+// it is a figure for choosing, not for accounts.
+type Latency struct {
+	average atomic.Int64 // nanoseconds
+	at      atomic.Int64 // replication.Instant of the last one
+}
+
+func (l *Latency) observe(d time.Duration, now replication.Instant) {
+	if l == nil || d < 0 {
+		return
+	}
+	old := l.average.Load()
+	if old == 0 {
+		old = int64(d)
+	}
+	l.average.Store(old + (int64(d)-old)/16)
+	l.at.Store(int64(now))
+}
+
+// latencyHalves is how long an average that nothing is added to takes to come down to a half: a node that was slow is
+// tried again.
+const latencyHalves = 5 * time.Second
+
+// Average returns the average as it counts at now.
+func (l *Latency) Average(now replication.Instant) time.Duration {
+	age := now.Sub(replication.Instant(l.at.Load()))
+	return time.Duration(l.average.Load() >> min(max(age/latencyHalves, 0), 62))
 }
 
 // maxCodes bounds the SQLSTATEs that one Codes tells apart: statements can raise any.
@@ -158,6 +188,7 @@ func (w *stopwatch) start(now replication.Instant) {
 func (m *Meter) answered(w *stopwatch, now replication.Instant, ended, more bool) {
 	if m != nil {
 		m.Turn.Observe(now.Sub(w.turn))
+		m.Latency.observe(now.Sub(w.turn), now)
 		if ended {
 			m.Transaction.Observe(now.Sub(w.transaction))
 		}

@@ -32,6 +32,9 @@ type body struct {
 	// inner is the prepared statement that an EXECUTE in the extended protocol names.
 	inner    *statement
 	original string // sql: the text as the client sent it
+	about    *own   // of SET, SHOW or RESET of one of walgate's own parameters
+	bits     bits   // of what runs it
+	async    bool   // see switchesAsync
 	large    bool   // it exists on one server only: the text was too large to keep, or it is there under its own name
 	id       string // the canonical name
 	unnamed  statement
@@ -44,6 +47,8 @@ func (s *Session) newStatement(name, text, types []byte) *statement {
 	switch b.verdict.Command {
 	case router.CommandDeallocate, router.CommandDeallocateAll, router.CommandExecute:
 		b = s.aboutStatements(b)
+	case router.CommandSet, router.CommandShow, router.CommandReset:
+		b = s.aboutOwn(b)
 	}
 	if len(name) == 0 {
 		return &b.unnamed
@@ -70,6 +75,7 @@ func newBody(text, types []byte, literals string, opts router.Options) *body {
 	b := &body{asked: string(text), types: string(types), literals: literals, opts: opts, verdict: v,
 		fingerprint: router.Fingerprint(text, opts)}
 	b.text, b.unnamed.body = b.asked, b
+	b.async = switchesAsync(&v, text)
 	if tracked(&v) {
 		b.effect = makeEffect(&v, text, opts)
 	}

@@ -158,6 +158,10 @@ func (s *Session) serverAnswer(p wire.Piece, out *Actions) {
 		case 'C':
 			s.completed(&o.Ref, p, out)
 		case 'D', 'd', 'I', 's', 'V', 'c':
+			if o.Ref.bits&tokens != 0 && p.Type == 'D' {
+				s.showToken(p, out)
+				break
+			}
 			s.show(p, out, false)
 		default:
 			s.show(p, out, p.Type != 'G')

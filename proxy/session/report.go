@@ -162,31 +162,5 @@ func (s *Session) wanted() *settingSet {
 	return s.settings.now.want
 }
 
-// target is where the session wants its statements to run.
-func (s *Session) target() router.Target {
-	if s.cfg.Target == router.TargetAuto || s.cfg.Target == router.TargetUnset {
-		if value, ok := s.wanted().value(ownTarget); ok {
-			if t, ok := router.ParseTarget(value); ok {
-				return t
-			}
-		}
-		return router.TargetAuto
-	}
-	return s.cfg.Target
-}
-
-// level is the session's consistency level.
-func (s *Session) level() router.Level {
-	if value, ok := s.wanted().value(ownConsistency); ok {
-		if l, ok := router.ParseLevel(value); ok {
-			return l
-		}
-	}
-	if s.cfg.Level == router.LevelUnset {
-		return router.LevelSession
-	}
-	return s.cfg.Level
-}
-
 // onPrimary reports whether a server is one that the gate watches.
 func onPrimary(facts *ServerFacts) bool { return facts != nil && facts.Role == replication.RolePrimary }

@@ -143,12 +143,13 @@ func (s *Session) restore(out *Actions) bool {
 	if p.want == p.have || s.inTx || s.group || s.status != wire.StatusIdle {
 		return false
 	}
-	if p.want.equal(p.have) {
+	want, have := p.want.onServers(), p.have.onServers()
+	if want.equal(have) {
 		p.have = p.want
 		return false
 	}
 	b, at := wire.BeginQuery(out.own(Server))
-	b = appendRestore(b, p.have, p.want)
+	b = appendRestore(b, have, want)
 	out.put(Server, wire.EndQuery(b, at))
 	s.ledger.Push(wire.Owed[request]{Kind: wire.OwedQuery, Injected: true, Ref: request{bits: restores}})
 	p.have = p.want

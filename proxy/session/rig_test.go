@@ -38,7 +38,9 @@ type rig struct {
 	cancels    int
 	// slowCancel: the test says when a cancel is done.
 	slowCancel bool
-	trail      []string // Need, Release, Discard ...
+	trail      []string   // Need, Release, Discard ...
+	asked      Need       // the last Need
+	attachment Attachment // what every grant says besides its server
 	// definitions are those of the database of all servers.
 	definitions Definitions
 	refuse      bool   // Needs are left open
@@ -49,7 +51,7 @@ type rig struct {
 
 func newRig(tb testing.TB, parameters ...string) *rig {
 	r := &rig{tb: tb, now: 1000, servers: map[*ServerFacts]*wiretest.Postgres{}}
-	r.cfg = &Config{Gate: &r.gate, View: &r.view, Target: router.TargetAuto, Level: router.LevelSession,
+	r.cfg = &Config{Gate: &r.gate, View: &r.view, Target: router.TargetAuto, Defaults: Reads{Level: router.LevelSession},
 		HoldTimeout: 30 * time.Second, GateRecheck: 10 * time.Millisecond, MaxCollected: 64 << 10, MaxHeldReply: 16 << 10,
 		MaxSettings: 100, MaxPrepared: 1000}
 	r.setView(replication.View{Version: 1, Epoch: 1, Primary: "a", Open: true})
@@ -141,7 +143,7 @@ func (r *rig) carryOut() {
 			r.tb.Fatal("Need while one is open or a server is attached")
 		}
 		r.need = &Need{}
-		*r.need = *n
+		*r.need, r.asked = *n, *n
 		r.trail = append(r.trail, "need "+n.Kind.String())
 	}
 	if r.out.Authenticate != nil {
@@ -193,7 +195,9 @@ func (r *rig) grant() {
 	}
 	r.srv, r.need = f, nil
 	r.trail = append(r.trail, "attach "+role.String())
-	r.handle(&Event{Kind: Attached, Attachment: Attachment{Server: f}})
+	a := r.attachment
+	a.Server = f
+	r.handle(&Event{Kind: Attached, Attachment: a})
 }
 
 // fromServer delivers bytes of the attached server; those that answer what is written meanwhile come behind them.

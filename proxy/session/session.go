@@ -60,6 +60,8 @@ type Session struct {
 	stopped     [2]stop
 	opts        router.Options
 	catalog     Catalog // nil: none
+	rule        *Reads  // of the login; nil: none
+	route       route
 }
 
 // New makes the session of a client connection that has sent nothing yet. cfg is shared and must outlive the session.

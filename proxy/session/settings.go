@@ -30,6 +30,17 @@ type settingSet struct {
 	list []setting
 	// literals are those by which statements are read when they are parsed.
 	literals string
+	own      ownReads
+	// shared is the set without walgate's own parameters, of which servers know nothing; nil when nothing is left.
+	shared *settingSet
+}
+
+// onServers is the part of the set that servers must know.
+func (a *settingSet) onServers() *settingSet {
+	if a == nil {
+		return nil
+	}
+	return a.shared
 }
 
 func (a *settingSet) all() []setting {

@@ -18,6 +18,8 @@ func (s *Session) rewrite(v *router.Verdict, text []byte, r *request, out *Actio
 		return s.rewriteExecute(v, text, r, out)
 	}
 	switch v.Command {
+	case router.CommandSet, router.CommandShow, router.CommandReset:
+		return s.rewriteOwn(v, text, r)
 	case router.CommandMany:
 		return s.rewriteMany(v, text, r, out)
 	case router.CommandPrepare:
@@ -205,6 +207,8 @@ func (s *Session) prepareFailed(r *request) {
 // applyPrepared does what a successful PREPARE or DEALLOCATE means for the prepared statements.
 func (s *Session) applyPrepared(cmd router.Command, e *effect) {
 	switch {
+	case e != nil && e.own != nil:
+		s.runOwn(e.own)
 	case cmd == router.CommandDeallocateAll:
 		s.prepared.named = nil
 	case e == nil:

@@ -71,7 +71,7 @@ func (s *Session) serverError(now replication.Instant, p wire.Piece, out *Action
 		s.retry.possible = false
 		s.flushHeld(out)
 		s.erred++
-		s.say(errBeginRefused, out)
+		s.say(o.Ref.refusal(), out)
 	case o.Ref.bits&restores != 0:
 		s.failed = false
 		s.restoreError = &wire.ErrorFields{Severity: severityError, Code: string(t.Code), Message: string(t.Message)}

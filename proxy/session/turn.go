@@ -14,11 +14,17 @@ type turn struct {
 	large    bool // a message of it is not complete yet and too large to wait for
 	write    bool // something in it is not surely a read
 	parsed   bool // it has a Parse
+	fresh    bool // of the unnamed statement
 	needs    bool // something in it needs a server
 	flush    bool // it ended with Flush: more of it will come
 	frames   int
 	verdict  router.Verdict // of its first frame, if that is a Query
 	hint     router.Hint
+	tag      string // of the hint
+	token    string // of the hint
+	block    bool   // it begins or ends a transaction block
+	own      bool   // it has a statement about walgate's own parameters that is answered here
+	foreign  bool   // it has another statement
 }
 
 // retry says whether the turn may run again elsewhere.
@@ -128,7 +134,7 @@ func (s *Session) look(t *turn, p wire.Piece) {
 		t.complete, t.needs = true, true
 		text, err := wire.ParseString(body)
 		if err != nil || t.frames > 0 { // behind an error the server would skip it: no turn to run twice
-			t.write = true
+			t.write, t.foreign = true, true
 			return
 		}
 		v := router.Classify(text, s.opts)
@@ -138,9 +144,10 @@ func (s *Session) look(t *turn, p wire.Piece) {
 		s.judge(t, &v, text)
 	case 'P':
 		t.needs, t.parsed = true, true
-		_, text, _, err := wire.ParseParse(body)
+		name, text, _, err := wire.ParseParse(body)
+		t.fresh = t.fresh || len(name) == 0
 		if err != nil {
-			t.write = true
+			t.write, t.foreign = true, true
 			return
 		}
 		v := router.Classify(text, s.opts)
@@ -150,15 +157,19 @@ func (s *Session) look(t *turn, p wire.Piece) {
 		_, name, _, err := wire.ParseBind(body)
 		st := s.prepared.find(name)
 		switch {
+		case err == nil && t.fresh && len(name) == 0: // its Parse was looked at
 		case err != nil, st == nil && !t.parsed:
-			t.write = true
-		case st != nil && (!s.mayRead(s.judged(st), []byte(nil), st.text) || s.wasRefused(st.fingerprint)):
-			t.write = true
+			t.write, t.foreign = true, true
+		case st != nil:
+			s.hinted(t, &st.verdict.Hint, nil, st.asked)
+			t.block = t.block || st.verdict.Flags.Has(router.TxControl)
+			t.noteOwn(st.about)
+			t.write = t.write || !s.mayRead(s.judged(st), []byte(nil), st.text) || s.wasRefused(st.fingerprint)
 		}
 	case 'D', 'E':
 		t.needs = true
 	case 'F':
-		t.needs, t.write, t.complete = true, true, true
+		t.needs, t.write, t.complete, t.foreign = true, true, true, true
 	case 'S':
 		t.complete = true
 	case 'H':
@@ -167,12 +178,9 @@ func (s *Session) look(t *turn, p wire.Piece) {
 }
 
 func (s *Session) judge(t *turn, v *router.Verdict, text []byte) {
-	if v.Hint.Target != router.TargetUnset {
-		t.hint.Target = v.Hint.Target
-	}
-	if v.Hint.Level != router.LevelUnset {
-		t.hint.Level = v.Hint.Level
-	}
+	s.hinted(t, &v.Hint, text, "")
+	t.block = t.block || v.Flags.Has(router.TxControl)
+	t.noteOwn(s.ownStatement(v, text))
 	if !s.mayRead(v, text, "") || s.catalog != nil && s.catalog.Refuses() && s.wasRefused(router.Fingerprint(text, s.opts)) {
 		t.write = true
 	}
@@ -221,6 +229,9 @@ func (s *Session) mayRead(v *router.Verdict, text []byte, stored string) bool {
 		if text == nil {
 			text = []byte(stored)
 		}
+		if v.NameIs(text, ownToken) {
+			return false
+		}
 		if s.target() != router.TargetReplica &&
 			(v.NameIs(text, "transaction_read_only") || v.NameIs(text, "in_hot_standby") || v.NameIs(text, "all")) {
 			return false
@@ -259,6 +270,10 @@ func (s *Session) beginTurn(now replication.Instant, out *Actions) bool {
 		return true
 	}
 	if s.answerHere(out) {
+		return true
+	}
+	if refused := s.takeToken(t, out); refused != nil {
+		s.failTurn(refused, out)
 		return true
 	}
 	s.askServer(now, out)

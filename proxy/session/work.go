@@ -74,9 +74,15 @@ type work struct {
 	// restoreError is why a server refused the session's settings; broken: what the server connection still answers is
 	// not known for sure, so that nothing else may use it.
 	restoreError *wire.ErrorFields
-	refusals     uint8 // of settings, in a row
-	broken       bool
-	clock        replication.Instant // when the event in hand came
+	// async: something that is under way may commit without waiting for the flush. attachedIn is the view's epoch when the
+	// server was attached. proven is the standby of a connection that was too young, and provenAfter when that was opened.
+	async       bool
+	attachedIn  replication.Epoch
+	proven      replication.NodeID
+	provenAfter replication.Instant
+	refusals    uint8 // of settings, in a row
+	broken      bool
+	clock       replication.Instant // when the event in hand came
 }
 
 // begin makes w the work of s.
@@ -134,5 +140,6 @@ const (
 	mayFail                       // injected: an error means nothing to the client
 	asks                          // injected: asks what a statement is on the server
 	changedShape                  // a statement that fails, instead of one that is not what the client was told
+	tokens                        // its row is a position, to which the epoch is added
 	refused                       // a transaction block where there may be none: written as a statement that fails
 )

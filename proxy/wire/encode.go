@@ -202,3 +202,26 @@ func BeginQuery(dst []byte) (_ []byte, at int) { return begin(dst, 'Q') }
 
 // EndQuery ends the text and fills in the length.
 func EndQuery(dst []byte, at int) []byte { return end(append(dst, 0), at) }
+
+// AppendTextColumns appends a RowDescription of columns of type text, all in the given format.
+func AppendTextColumns(dst []byte, names []string, format byte) []byte {
+	const typeText = 25
+	dst, at := begin(dst, 'T')
+	dst = append(dst, byte(len(names)>>8), byte(len(names)))
+	for _, name := range names {
+		dst = appendString(dst, name)
+		dst = append(dst, 0, 0, 0, 0, 0, 0, 0, 0, 0, typeText, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, format)
+	}
+	return end(dst, at)
+}
+
+// AppendTextRow appends a DataRow of texts.
+func AppendTextRow(dst []byte, values []string) []byte {
+	dst, at := begin(dst, 'D')
+	dst = append(dst, byte(len(values)>>8), byte(len(values)))
+	for _, value := range values {
+		n := len(value)
+		dst = append(append(dst, byte(n>>24), byte(n>>16), byte(n>>8), byte(n)), value...)
+	}
+	return end(dst, at)
+}

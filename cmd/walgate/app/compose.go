@@ -409,16 +409,25 @@ func proxyConfig(cfg Config) (proxy.Config, error) {
 		MaxHeldBytes: int64(p.HeldBytes), DrainLinger: p.Limits.DrainLinger, ShutdownGrace: p.ShutdownTimeout,
 		TakeoverDrain: p.Takeover.Drain,
 		Level:         level, MaxLagBytes: int64(p.Routing.MaxLagBytes), MaxLag: p.Routing.MaxLag, MaxStatusAge: p.Routing.MaxStatusAge,
+		Wait: p.Routing.Wait, ReturnAfter: p.Routing.ReturnAfter, EjectAfter: p.Routing.EjectAfter, EjectFor: p.Routing.EjectFor,
+		Balance: router.Balance{
+			Zone: cmp.Or(p.Routing.Zone, cfg.Node.Tags[router.TagZone]), PrimaryShare: p.Routing.PrimaryShare, SlowStart: p.Routing.SlowStart,
+		},
 		CatalogRefresh: p.Routing.CatalogRefresh, HarmlessFunctions: p.Routing.HarmlessFunctions, PrimaryFunctions: p.Routing.PrimaryFunctions,
 		GateRecheck: p.Limits.GateRecheck, MaxCollected: int(p.Limits.CollectedBytes), MaxHeldReply: int(p.Limits.HeldReplyBytes),
 		MaxSettings: p.Limits.Settings, MaxClientPrepared: p.Limits.ClientPrepared, MetricPools: p.Limits.MetricPools,
 		ResetQuery: p.Pool.ResetQuery, Timeouts: session.Timeouts(p.Timeouts),
 	}
+	c.Fallback, _ = router.ParseFallback(p.Routing.Fallback) // Validate has checked it, as for what follows
+	if p.Routing.LostWrites == "error" {
+		c.LostWrites = session.LostError
+	}
 	c.ClientTLS, c.ServerTLS = p.TLS.leg(), p.ServerTLS.leg()
 	for _, l := range p.Listeners {
-		target, _ := router.ParseTarget(l.Target) // Validate has checked it
+		target, _ := router.ParseTarget(l.Target)
 		c.Listeners = append(c.Listeners, proxy.Listener{
 			Network: cmp.Or(l.Network, "tcp"), Address: l.Listen, Target: target, TLS: listenerTLS(l.TLS),
+			Reads:     reads("", l.Consistency, l.Fallback, l.MaxLag, l.MaxLagBytes),
 			ReusePort: l.ReusePort, Backlog: l.Backlog, Mode: l.fileMode(), Group: l.Group, ProxyFrom: prefixes(l.ProxyFrom),
 		})
 	}
@@ -435,6 +444,7 @@ func (p *ProxyConfig) poolRules() []proxy.PoolRule {
 	for _, o := range append(slices.Clone(p.Pools), PoolRuleConfig{}) {
 		all = append(all, proxy.PoolRule{
 			Database: o.Database, User: o.User, Mode: poolMode(cmp.Or(o.Mode, p.Pool.Mode)),
+			Reads: reads(o.Target, o.Consistency, o.Fallback, o.MaxLag, o.MaxLagBytes),
 			Servers: pool.Limits{
 				Max: cmp.Or(o.Max, p.Pool.Max), Min: cmp.Or(o.Min, p.Pool.Min), Reserve: cmp.Or(o.Reserve, p.Pool.Reserve),
 				Database: cmp.Or(o.MaxDatabase, p.Pool.MaxDatabase), User: cmp.Or(o.MaxUser, p.Pool.MaxUser),
@@ -444,6 +454,15 @@ func (p *ProxyConfig) poolRules() []proxy.PoolRule {
 		})
 	}
 	return all
+}
+
+// reads is what a listener or a rule says about reads; what is empty or 0 it leaves to others.
+func reads(target, consistency, fallback string, lag time.Duration, size Bytes) session.Reads {
+	r := session.Reads{MaxLag: lag, MaxLagBytes: int64(size)}
+	r.Target, _ = router.ParseTarget(target)
+	r.Level, _ = router.ParseLevel(consistency)
+	r.Fallback, _ = router.ParseFallback(fallback)
+	return r
 }
 
 func poolMode(name string) session.PoolMode {

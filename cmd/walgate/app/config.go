@@ -129,9 +129,15 @@ type ListenerConfig struct {
 	Network string `key:"network" doc:"Kind of address; empty means tcp." allowed:"tcp, unix"`
 	Listen  string `key:"listen" doc:"HOST:PORT, or the path of a unix socket; DIR:PORT is DIR/.s.PGSQL.PORT, where libpq looks with host=DIR."`
 	Target  string `key:"target" doc:"Where its sessions go." allowed:"primary, replica, auto"`
-	TLS     string `key:"tls" doc:"Mode of this address; empty means proxy.tls.mode." allowed:"disable, allow, prefer, require, verify-ca, verify-full"`
-	Mode    string `key:"mode" doc:"Permissions of a unix socket, in octal; empty means 0777."`
-	Group   string `key:"group" doc:"Group of a unix socket; empty means that of the process."`
+
+	Consistency string        `key:"consistency" doc:"Of its sessions, unless they say otherwise; empty: as for the database and user, else routing.consistency." allowed:"eventual, bounded, session, strong"`
+	MaxLag      time.Duration `key:"max_lag" doc:"The same for routing.max_lag; 0 leaves it."`
+	MaxLagBytes Bytes         `key:"max_lag_bytes" doc:"The same for routing.max_lag_bytes; 0 leaves it."`
+	Fallback    string        `key:"fallback" doc:"The same for routing.fallback; empty leaves it." allowed:"primary, error"`
+
+	TLS   string `key:"tls" doc:"Mode of this address; empty means proxy.tls.mode." allowed:"disable, allow, prefer, require, verify-ca, verify-full"`
+	Mode  string `key:"mode" doc:"Permissions of a unix socket, in octal; empty means 0777."`
+	Group string `key:"group" doc:"Group of a unix socket; empty means that of the process."`
 
 	ReusePort bool     `key:"reuse_port" doc:"Several processes may listen on the address (SO_REUSEPORT), and the kernel spreads connections."`
 	Backlog   int      `key:"backlog" doc:"Connections that wait to be accepted; 0 means as many as the kernel allows."`
@@ -198,6 +204,12 @@ type PoolRuleConfig struct {
 	MaxUser            int    `key:"max_user" doc:"As in pool."`
 	MaxDatabaseClients int    `key:"max_database_clients" doc:"As in pool."`
 	MaxUserClients     int    `key:"max_user_clients" doc:"As in pool."`
+
+	Target      string        `key:"target" doc:"As in routing, where the listener's is auto; empty leaves it." allowed:"primary, replica, auto"`
+	Consistency string        `key:"consistency" doc:"As in routing, unless the listener says it; empty leaves it." allowed:"eventual, bounded, session, strong"`
+	MaxLag      time.Duration `key:"max_lag" doc:"The same; 0 leaves it."`
+	MaxLagBytes Bytes         `key:"max_lag_bytes" doc:"The same; 0 leaves it."`
+	Fallback    string        `key:"fallback" doc:"The same; empty leaves it." allowed:"primary, error"`
 }
 
 // TCPConfig holds the kernel's timeouts of connections.
@@ -218,6 +230,16 @@ type RoutingConfig struct {
 	PollActive   time.Duration `key:"poll_active" doc:"How often the positions of all nodes are asked for while reads wait for them."`
 	PollIdle     time.Duration `key:"poll_idle" doc:"How often otherwise." allowed:"at least poll_active"`
 	ActiveFor    time.Duration `key:"active_for" doc:"How long one read that waits counts."`
+
+	Wait         time.Duration `key:"wait" doc:"How long a read waits for a replica that is not known to be far enough before the primary serves it; 0 is not at all." allowed:"0 or more"`
+	Fallback     string        `key:"fallback" doc:"What becomes of a read that no replica may serve: the primary serves it, or it gets an error (57P03)." allowed:"primary, error"`
+	LostWrites   string        `key:"lost_writes" doc:"How a session is told, once, that something it has seen did not survive a failover: a warning, or an error (40001) instead of its next read." allowed:"notice, error"`
+	Zone         string        `key:"zone" doc:"Reads prefer replicas whose tag zone is this. Empty: the node's own tag zone; for 'walgate proxy', none."`
+	PrimaryShare int           `key:"primary_share" doc:"Percent of the reads that the primary serves although replicas might." allowed:"0 to 100"`
+	ReturnAfter  time.Duration `key:"return_after" doc:"A replica that was unreachable, not streaming or too far behind gets reads again after it has been well for so long."`
+	SlowStart    time.Duration `key:"slow_start" doc:"And its full share after so long; 0 is at once." allowed:"0 or more"`
+	EjectAfter   int           `key:"eject_after" doc:"So many attempts to connect to a replica that fail in a row keep reads away from it for eject_for; 0 is never." allowed:"0 or more"`
+	EjectFor     time.Duration `key:"eject_for" doc:"See eject_after."`
 
 	CatalogRefresh    time.Duration `key:"catalog_refresh" doc:"How often the functions and views of a database in use are looked at for changes; after a CREATE, ALTER or DROP of such through this proxy they are looked at once."`
 	HarmlessFunctions []string      `key:"harmless_functions" doc:"Names of volatile functions that may run on a replica all the same."`
@@ -326,6 +348,8 @@ func Default() Config {
 			Routing: RoutingConfig{
 				Target: "auto", Consistency: "session", MaxLagBytes: 16 << 20, MaxLag: 10 * time.Second,
 				MaxStatusAge: 2 * time.Second, CatalogRefresh: 10 * time.Second, PollActive: 10 * time.Millisecond, PollIdle: 200 * time.Millisecond, ActiveFor: time.Second,
+				Fallback: "primary", LostWrites: "notice", ReturnAfter: 500 * time.Millisecond, SlowStart: 10 * time.Second,
+				EjectAfter: 3, EjectFor: 10 * time.Second,
 			},
 			Timeouts:    TimeoutsConfig{CancelGrace: 10 * time.Second, QueryWait: 2 * time.Minute, QueryWaitNotify: 5 * time.Second},
 			HoldTimeout: 30 * time.Second, HeldSessions: 10000, HeldBytes: 256 << 20, MaxClients: 10000,

@@ -261,6 +261,7 @@ func (c *Config) validateProxy(k *check) {
 			k.address(key+".listen", l.Listen)
 		}
 		k.oneOf(key+".target", l.Target, "primary", "replica", "auto")
+		k.reads(key, "", l.Consistency, l.Fallback, l.MaxLag, l.MaxLagBytes)
 		k.listener(key, l)
 	}
 	if len(p.Takeover.Socket) > maxSocketPath {
@@ -271,6 +272,11 @@ func (c *Config) validateProxy(k *check) {
 	c.validatePools(k)
 	k.oneOf("proxy.routing.target", p.Routing.Target, "primary", "replica", "auto")
 	k.oneOf("proxy.routing.consistency", p.Routing.Consistency, "eventual", "bounded", "session", "strong")
+	k.oneOf("proxy.routing.fallback", p.Routing.Fallback, "primary", "error")
+	k.oneOf("proxy.routing.lost_writes", p.Routing.LostWrites, "notice", "error")
+	if p.Routing.PrimaryShare < 0 || p.Routing.PrimaryShare > 100 {
+		k.failf("proxy.routing.primary_share", "%d; allowed: 0 to 100", p.Routing.PrimaryShare)
+	}
 	if p.Routing.PollIdle < p.Routing.PollActive {
 		k.failf("proxy.routing.poll_idle", "%s; allowed: at least poll_active (%s)", p.Routing.PollIdle, p.Routing.PollActive)
 	}
@@ -293,6 +299,20 @@ var mayBeZero = []string{
 	"proxy.pool.max_database_clients", "proxy.pool.max_user_clients", "proxy.pool.check_delay", "proxy.tcp.user_timeout",
 	"proxy.timeouts.query", "proxy.timeouts.transaction", "proxy.timeouts.idle_in_transaction", "proxy.timeouts.client_idle",
 	"proxy.timeouts.query_wait", "proxy.timeouts.query_wait_notify",
+	"proxy.routing.wait", "proxy.routing.primary_share", "proxy.routing.slow_start", "proxy.routing.eject_after",
+}
+
+// reads checks what may be said about reads in more than one place; empty and 0 leave it to the next.
+func (k *check) reads(key, target, consistency, fallback string, lag time.Duration, size Bytes) {
+	k.oneOf(key+".target", target, "", "primary", "replica", "auto")
+	k.oneOf(key+".consistency", consistency, "", "eventual", "bounded", "session", "strong")
+	k.oneOf(key+".fallback", fallback, "", "primary", "error")
+	if lag < 0 {
+		k.failf(key+".max_lag", "%s; allowed: 0 or more", lag)
+	}
+	if size < 0 {
+		k.failf(key+".max_lag_bytes", "%d; allowed: 0 or more", size)
+	}
 }
 
 func (c *Config) validatePools(k *check) {
@@ -306,6 +326,7 @@ func (c *Config) validatePools(k *check) {
 	for i, o := range c.Proxy.Pools {
 		key := fmt.Sprintf("proxy.pools[%d]", i)
 		k.oneOf(key+".mode", o.Mode, "", "transaction", "session", "statement")
+		k.reads(key, o.Target, o.Consistency, o.Fallback, o.MaxLag, o.MaxLagBytes)
 		for _, f := range leaves(key, reflect.ValueOf(o)) {
 			if f.value.Kind() == reflect.Int && f.value.Int() < 0 {
 				k.failf(f.path, "%d; allowed: 0 or more", f.value.Int())

@@ -1,0 +1,170 @@
+package proxy_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/walgate/walgate/proxy"
+	"github.com/walgate/walgate/proxy/readtest"
+	"github.com/walgate/walgate/replication"
+	"github.com/walgate/walgate/replication/monitor"
+)
+
+// withStandbys adds real standbys, named node2 and so on, and a monitor that keeps the board true.
+func (s *setup) withStandbys(t *testing.T, n int) []*postgres {
+	t.Helper()
+	view := s.writable(1)
+	view.Version++
+	var standbys []*postgres
+	for i := range n {
+		standby := s.pg.startStandby(t)
+		standbys = append(standbys, standby)
+		view.Members = append(view.Members, replication.Member{
+			Name: replication.NodeID(fmt.Sprint("node", i+2)), Host: standby.host, Port: standby.port,
+		})
+	}
+	s.pg.exec(t, "grant pg_monitor to walgate_monitor")
+	s.monitored(t)
+	s.view.Publish(view)
+	eventually(t, "the standbys on the board", func() bool {
+		board := s.board.Load()
+		for _, m := range view.Members[1:] {
+			if st := board.Status(m.Name); !st.Streaming || st.Lag != 0 {
+				return false
+			}
+		}
+		return s.server.Report().Epoch == 1
+	})
+	return standbys
+}
+
+// monitored starts a monitor with the periods of the defaults.
+func (s *setup) monitored(t *testing.T) {
+	t.Helper()
+	m, err := monitor.New(monitor.Config{
+		User: "walgate_monitor", Password: func() (string, error) { return "monitor", nil }, Database: "postgres",
+		ConnectTimeout: 5 * time.Second, QueryTimeout: 5 * time.Second,
+		ActivePeriod: 10 * time.Millisecond, IdlePeriod: 200 * time.Millisecond, ActiveFor: time.Second,
+	}, s.view, s.board, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wake := m.Wake
+	s.wake.Store(&wake)
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = m.Run(ctx) }) // ends with the test
+	t.Cleanup(func() {
+		cancel()
+		running.Wait()
+	})
+}
+
+// envReads makes the loads as long as one likes.
+const envReads = "WALGATE_CONSISTENCY_READS"
+
+// reads is how many reads a load of the usual length n has.
+func reads(t *testing.T, n int64) int64 {
+	t.Helper()
+	text := os.Getenv(envReads)
+	if text == "" {
+		return n
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", envReads, err)
+	}
+	return n
+}
+
+// testLoad is a load through the setup's proxy.
+func (s *setup) testLoad(level string, n int64) *readtest.Load {
+	url := s.url("app", "secret", "app")
+	return &readtest.Load{
+		Connect: func(context.Context) (string, error) { return url, nil }, Level: level, Table: "rows_" + level,
+		Connections: 120, Sessions: 2400, Reads: n, Patience: time.Minute, Recorded: 20,
+		Readers: 40, Reconnects: 200,
+	}
+}
+
+// disturbed runs the load while the replay of the standbys is hindered at random.
+func disturbed(t *testing.T, load *readtest.Load, standbys []*postgres) *readtest.Report {
+	t.Helper()
+	d := &readtest.Disturber{Seed: uint64(time.Now().UnixNano())}
+	d.Direct = func(context.Context) (all []string, err error) {
+		for _, standby := range standbys {
+			all = append(all, standby.direct("postgres"))
+		}
+		return all, nil
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var disturbing sync.WaitGroup
+	disturbing.Go(func() { // ends with the load
+		if err := d.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	report, err := load.Run(ctx)
+	cancel()
+	disturbing.Wait()
+	t.Logf("%s (seed %d): %s; disturbances %v", load.Level, d.Seed, report, d.Done)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+func show(t *testing.T, what string, a readtest.Anomalies) {
+	t.Helper()
+	if a.Count > 0 {
+		t.Errorf("%d %s reads:", a.Count, what)
+	}
+	for _, text := range a.First {
+		t.Error("  ", text)
+	}
+}
+
+// Sessions see their own writes and never go back in time; strong reads miss nothing; and the checker is shown to fail
+// where nothing is promised.
+func TestConsistencyUnderDisturbance(t *testing.T) {
+	s := newSetup(t, func(c *proxy.Config) {
+		c.MaxLag, c.Wait, c.ReturnAfter = 10*time.Second, 50*time.Millisecond, 100*time.Millisecond
+	})
+	standbys := s.withStandbys(t, 2)
+	for _, level := range []string{"session", "strong", "eventual"} {
+		n := reads(t, 20_000)
+		if level == "eventual" {
+			n = 5_000
+		}
+		load := s.testLoad(level, n)
+		mustExec(t, s.connect(t, "default_query_exec_mode=simple_protocol"), load.Schema())
+		report := disturbed(t, load, standbys)
+		if report.Standby < report.Reads/20 {
+			t.Errorf("%s: only %d of %d reads ran on standbys: nothing was tested", level, report.Standby, report.Reads)
+		}
+		strong, why := readtest.Strong(report.History, time.Minute)
+		if level == "eventual" {
+			if report.Stale.Count == 0 || report.Backward.Count == 0 || report.Old.Count == 0 || strong {
+				t.Errorf("the checker has found nothing where nothing is promised: %s; history: %s", report, why)
+			}
+			continue
+		}
+		show(t, "stale", report.Stale)
+		show(t, "backward", report.Backward)
+		show(t, "early", report.Early)
+		show(t, "invented", report.Invented)
+		if level == "strong" {
+			show(t, "old", report.Old)
+			if !strong {
+				t.Errorf("the history of %d operations is not strong: %s", len(report.History), why)
+			}
+		}
+	}
+}
