@@ -66,7 +66,9 @@ func (c *classifier) setParameter() {
 		c.next()
 		c.v.Name = Span{start, c.prev.End}
 		if !c.punctOrTo() {
-			c.v.Command = CommandSetRole
+			if c.v.Command != CommandSetLocal {
+				c.v.Command = CommandSetRole
+			}
 			c.setValue()
 			return
 		}
@@ -131,7 +133,9 @@ func (c *classifier) setValue() {
 func (c *classifier) setSpecial() {
 	switch {
 	case c.v.NameIs(c.sql, "role"):
-		c.v.Command = CommandSetRole
+		if c.v.Command != CommandSetLocal {
+			c.v.Command = CommandSetRole
+		}
 	case c.v.NameIs(c.sql, "session_authorization"):
 		c.v.Command = CommandSetSessionAuth
 	case c.v.NameIs(c.sql, "transaction_read_only"):

@@ -108,6 +108,7 @@ func (s *Session) leave(out *Actions) {
 	s.settings.attach(nil)
 	s.serverChunk = chunkNone
 	s.portals.ended()
+	s.naming = naming{}
 	out.give(s.held)
 	out.give(s.withheld)
 	s.held, s.withheld = nil, nil

@@ -11,6 +11,9 @@ func (s *Session) failTurn(why *wire.ErrorFields, out *Actions) {
 		out.CancelNeed, out.control = true, true
 	}
 	s.since, s.queuedSince, s.notified = 0, 0, false
+	if s.skip || s.owedNothing() {
+		return
+	}
 	s.erred++
 	s.say(why, out)
 	if s.srv != nil && (s.ledger.Len() > 0 || s.group || s.status != wire.StatusIdle) {
@@ -22,6 +25,20 @@ func (s *Session) failTurn(why *wire.ErrorFields, out *Actions) {
 	}
 	s.retry = retry{}
 	s.dropTurn(out)
+}
+
+// owedNothing reports whether what waits is copy data without a copy, to which nobody expects an answer.
+func (s *Session) owedNothing() bool {
+	at := s.sent
+	for at < len(s.pend) {
+		var cutter wire.Cutter
+		p, n, err := cutter.Cut(s.pend[at:], true)
+		if err != nil || n == 0 || p.Type != 'd' && p.Type != 'c' && p.Type != 'f' {
+			return false
+		}
+		at += n
+	}
+	return at > s.sent
 }
 
 // dropTurn drops the rest of the turn that waits, after its error, and answers its end.

@@ -133,6 +133,9 @@ func (s *Session) applySet(cmd router.Command, flags router.Flags, e *effect) {
 		name = settingRole
 	case router.CommandSetSessionAuth:
 		name = settingAuthorization
+		if flags.Has(router.LocalState) {
+			return
+		}
 		t.reset(settingRole)
 	case router.CommandSetSessionTx:
 		s.applySessionTx(flags, e.value)

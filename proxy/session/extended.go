@@ -36,9 +36,10 @@ func (s *Session) forwardParse(p wire.Piece, body []byte, out *Actions) {
 		return
 	}
 	if old != nil && len(name) > 0 && !(s.retry.again && old.text == string(text) && old.types == string(types)) {
-		s.forwardDuplicate(old, out)
+		s.forwardDuplicate(old, text, types, out)
 		return
 	}
+	s.naming.changes = s.naming.changes || len(name) > 0
 	prev := s.prepared.install(st)
 	r := request{stmt: st, prev: prev, bits: parses | st.bits&refused, effect: st.effect}
 	if st.canonical == "" {
@@ -49,7 +50,8 @@ func (s *Session) forwardParse(p wire.Piece, body []byte, out *Actions) {
 		return
 	}
 	if e := s.srv.statements.use(st.canonical); e != nil {
-		if e.stamp == s.srv.stamp() {
+		// In a transaction that may have failed only the server can tell: it prepares it once more.
+		if e.stamp == s.srv.stamp() && (endsTransaction(st) || !s.mayHaveFailed()) {
 			r.bits, r.answer = 0, '1'
 			s.local(r, out)
 			return
@@ -91,13 +93,14 @@ func (s *Session) unnamedParse(st *statement, p wire.Piece) []byte {
 	return wire.AppendParse(nil, "", now.text, []byte(now.types))
 }
 
-// forwardDuplicate lets the server refuse a name that is taken: it prepares the old statement once more.
-func (s *Session) forwardDuplicate(old *statement, out *Actions) {
+// forwardDuplicate lets the server refuse a name that is taken, or whatever else it finds wrong before that: it prepares
+// the new statement under the name of the old one.
+func (s *Session) forwardDuplicate(old *statement, text, types []byte, out *Actions) {
 	if !old.large {
 		s.ensure(old, out)
 	}
 	s.push1(wire.OwedParse, request{stmt: nil, prev: old}, out)
-	out.put(Server, wire.AppendParse(out.own(Server), old.canonical, "", noTypes))
+	out.put(Server, wire.AppendParse(out.own(Server), old.canonical, string(text), types))
 }
 
 // forwardLargeParse passes on a Parse that is too large to look at. A named one binds the session to the server.
@@ -211,6 +214,7 @@ func (s *Session) forwardClose(p wire.Piece, body []byte, out *Actions) {
 			if st.name == "" {
 				s.portals.unnamedHere = false
 			}
+			s.naming.changes = s.naming.changes || st.name != ""
 			s.local(request{stmt: st, answer: '3'}, out)
 			return
 		}
@@ -268,6 +272,7 @@ func (s *Session) forwardSync(p wire.Piece, out *Actions) {
 	}
 	s.skip = false
 	s.group, s.granted = false, false
+	s.naming.turned()
 	r := request{}
 	if s.writes && !s.surelyIn() {
 		r.bits = commits

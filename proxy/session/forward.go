@@ -36,6 +36,7 @@ func (s *Session) forward(p wire.Piece, out *Actions) (taken bool) {
 		s.push1(wire.OwedFunction, request{bits: commitsUnless(s.surelyIn())}, out)
 		s.write(p.Bytes, out)
 		s.group, s.granted = false, false
+		s.naming.turned()
 	case 'c', 'f':
 		s.ledger.Push(wire.Owed[request]{Kind: wire.OwedCopyEnd})
 		s.write(p.Bytes, out)
@@ -80,6 +81,7 @@ func (s *Session) forwardQuery(p wire.Piece, body []byte, out *Actions) {
 	s.group, s.granted = false, false
 	s.portals.unnamedHere = false // a simple query drops the unnamed statement
 	text, err := wire.ParseString(body)
+	s.naming.turned()
 	if err != nil || !p.Last { // malformed, or larger than what is looked at
 		s.push1(wire.OwedQuery, request{bits: commitsUnless(s.surelyIn())}, out)
 		s.unsure = true
@@ -96,6 +98,7 @@ func (s *Session) forwardQuery(p wire.Piece, body []byte, out *Actions) {
 		out.put(Server, wire.AppendQuery(out.own(Server), failing))
 		return
 	}
+	s.naming.unsettled = s.naming.unsettled || renames(&v)
 	r := request{cmd: v.Command, flags: v.Flags, bits: s.commitBits(&v)}
 	if tracked(&v) {
 		r.effect = makeEffect(&v, text, s.opts)

@@ -24,6 +24,7 @@ func (s *Session) serverReady(now replication.Instant, p wire.Piece, out *Action
 		return
 	}
 	s.ledger.Pop()
+	s.settleNames()
 	if injected {
 		s.injectedReady(r, status, out)
 		s.answerLocals(out)
@@ -107,7 +108,9 @@ func (s *Session) injectedReady(r request, status byte, out *Actions) {
 		s.end(nil, out)
 	case r.bits&restores == 0:
 	case s.restoreError == nil:
-		s.settings.base.have = s.settings.now.have
+		if status == wire.StatusIdle {
+			s.settings.base.have = s.settings.now.have
+		}
 		s.preparing, s.unproven, s.refusals = false, false, 0
 	default:
 		s.restoreFailed(out)
@@ -124,11 +127,14 @@ func (s *Session) restoreFailed(out *Actions) {
 	s.restoreError = nil
 	s.letGo(Discard, "settings were refused", out)
 	s.lostPins()
-	if over && why.Code != errCanceled.Code && s.refusals < maxRefusals {
+	if over && s.status == wire.StatusIdle && why.Code != errCanceled.Code && s.refusals < maxRefusals {
 		s.refusals++
 		return // advance asks for another
 	}
 	s.refusals = 0
+	if s.status != wire.StatusIdle {
+		s.status, s.ghost = wire.StatusFailed, true
+	}
 	if s.unproven && why.Code != errCanceled.Code {
 		why.Severity = severityFatal
 		s.end(why, out)

@@ -137,10 +137,12 @@ func appendIdentifier(dst []byte, name string) []byte {
 }
 
 // restore injects what makes the server's settings those of the session, at the start of a turn, and reports whether it
-// did: the turn waits for the answer, since a refusal or a cancel would make it run under other settings.
+// did: the turn waits for the answer, since a refusal or a cancel would make it run under other settings. In a transaction
+// they differ behind a RESET, which has returned to the server's value instead of that of the client's startup.
 func (s *Session) restore(out *Actions) bool {
 	p := &s.settings.now
-	if p.want == p.have || s.inTx || s.group || s.status != wire.StatusIdle {
+	inside := s.inTx && !s.unsure && s.status == wire.StatusInTransaction && s.ledger.Len() == 0
+	if p.want == p.have || s.group || !inside && (s.inTx || s.status != wire.StatusIdle) {
 		return false
 	}
 	want, have := p.want.onServers(), p.have.onServers()

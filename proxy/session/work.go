@@ -60,6 +60,7 @@ type work struct {
 
 	settings settingState
 	portals  portals
+	naming   naming
 	// asked is the statement of which the server has said what it is there (found), for the client's next frame.
 	asked     *statement
 	found     outline

@@ -1,0 +1,63 @@
+package session
+
+import (
+	"github.com/walgate/walgate/proxy/wire"
+	"github.com/walgate/walgate/router"
+)
+
+// naming tells whether the names of the client's prepared statements are known for sure. What is written is taken to
+// succeed: within a turn that does no harm, since the server skips what follows an error, up to Sync. Behind the end of
+// the turn it would: a name could stand for a statement that was never prepared, or be taken for free.
+type naming struct {
+	changes   bool // what was written since the last Sync or Query changes names
+	unsettled bool // what stands before that does, and its answer is outstanding
+}
+
+// turned notes the end of a turn that was written.
+func (n *naming) turned() { n.unsettled, n.changes = n.unsettled || n.changes, false }
+
+// settleNames is called with each ReadyForQuery.
+func (s *Session) settleNames() {
+	if s.naming.unsettled && !s.turnOwed() {
+		s.naming.unsettled = false
+	}
+}
+
+// turnOwed reports whether the answer to a whole turn is outstanding.
+func (s *Session) turnOwed() bool {
+	for i := range s.ledger.Len() {
+		if s.ledger.At(i).Kind.EndsTurn() {
+			return true
+		}
+	}
+	return false
+}
+
+// awaitsNames reports whether a client's message must wait until it is known what names stand for. What is outstanding
+// is answered without it – unless it is a copy, which any of them ends.
+func (s *Session) awaitsNames(typ byte) bool {
+	switch typ {
+	case 'P', 'B', 'D', 'C', 'Q', 'E', 'F':
+		return s.naming.unsettled && !s.ledger.CopyIn()
+	default:
+		return false
+	}
+}
+
+// renames reports whether a query may change what names stand for.
+func renames(v *router.Verdict) bool {
+	switch v.Command {
+	case router.CommandPrepare, router.CommandDeallocate, router.CommandDeallocateAll, router.CommandDiscardAll:
+		return true
+	case router.CommandMany:
+		return v.Flags.Has(router.State)
+	default:
+		return false
+	}
+}
+
+// mayHaveFailed reports whether what is written now may meet a failed transaction, in which nothing but its end can be
+// prepared.
+func (s *Session) mayHaveFailed() bool {
+	return s.status == wire.StatusFailed || (s.inTx || s.unsure) && s.turnOwed()
+}
