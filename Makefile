@@ -2,7 +2,7 @@
 
 GO      ?= go
 
-.PHONY: build demo demo-stop test unit e2e lint fuzz difftest clean
+.PHONY: build demo demo-stop test unit e2e lint fuzz fuzz-all difftest clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/walgate ./cmd/walgate
@@ -38,6 +38,10 @@ fuzz:
 difftest:
 	cd router/difftest && $(GO) vet ./... && $(GO) test ./...
 	cd router/difftest && for f in FuzzScan FuzzParse; do $(GO) test -run '^$$' -fuzz "^$$f\$$" -parallel 1 -fuzztime $(TIME) . || exit 1; done
+
+# All of them, one after the other: make fuzz-all TIME=10m
+fuzz-all:
+	@scripts/fuzz.sh $(TIME)
 
 clean:
 	rm -rf bin dist .cache

@@ -3,7 +3,9 @@ package replication
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -175,4 +177,26 @@ func TestFate(t *testing.T) {
 			t.Errorf("%s: got %d, want %d", c.name, got, c.want)
 		}
 	}
+}
+
+// FuzzParseLSN: a position that is read is written as it was, but for leading zeros and the case of its digits.
+func FuzzParseLSN(f *testing.F) {
+	for _, seed := range []string{"0/3000148", "FFFFFFFF/FFFFFFFF", "00000001/a", "1/", "/1", "+1/1", "100000000/0"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		lsn, err := ParseLSN(text)
+		if err != nil {
+			return
+		}
+		if again, err := ParseLSN(lsn.String()); err != nil || again != lsn {
+			t.Fatalf("%q: %s is read as %s, %v", text, lsn, again, err)
+		}
+		high, low, ok := strings.Cut(text, "/")
+		trim := func(digits string) string { return strings.TrimLeft(digits, "0") }
+		if !ok || !strings.EqualFold(trim(high), trim(fmt.Sprintf("%X", uint64(lsn)>>32))) ||
+			!strings.EqualFold(trim(low), trim(fmt.Sprintf("%X", uint32(lsn)))) {
+			t.Fatalf("%q is read as %s", text, lsn)
+		}
+	})
 }

@@ -249,5 +249,8 @@ func parseSegment(name string, segmentBytes int64) (tl replication.Timeline, sta
 		}
 		parts[n] = v
 	}
+	if parts[2] >= 1<<32/uint64(segmentBytes) {
+		return 0, 0, false // there is no such segment
+	}
 	return replication.Timeline(parts[0]), replication.LSN(parts[1]<<32 + parts[2]*uint64(segmentBytes)), true
 }

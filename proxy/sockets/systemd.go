@@ -21,15 +21,27 @@ func FromSystemd() ([]Given, error) {
 	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
 		_ = os.Unsetenv(name) // the name is a valid one
 	}
-	if pid == "" || pid != strconv.Itoa(os.Getpid()) {
-		return nil, nil
-	}
-	n, err := strconv.Atoi(count)
-	if err != nil || n < 0 || n > 1000 {
-		return nil, fmt.Errorf("LISTEN_FDS is %q", count)
+	n, err := passedOn(pid, count, os.Getpid())
+	if n == 0 || err != nil {
+		return nil, err
 	}
 	return fromDescriptors(firstFD, n)
 }
+
+// passedOn reads how many descriptors are meant for the process self.
+func passedOn(pid, count string, self int) (int, error) {
+	if pid == "" || pid != strconv.Itoa(self) {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(count)
+	if err != nil || n < 0 || n > maxPassedOn {
+		return 0, fmt.Errorf("LISTEN_FDS is %q", count)
+	}
+	return n, nil
+}
+
+// maxPassedOn bounds what is believed.
+const maxPassedOn = 1000
 
 // fromDescriptors makes listeners of the descriptors, which are closed.
 func fromDescriptors(from, n int) (listeners []Given, err error) {
