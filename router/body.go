@@ -1,5 +1,7 @@
 package router
 
+import "strings"
+
 // bodyMode says what a body may be.
 type bodyMode uint8
 
@@ -166,6 +168,13 @@ func (c *classifier) call(name chain, mode bodyMode) bool {
 	switch class {
 	case funcPure, funcSyntax:
 		return true
+	case funcKeyword:
+		if c.lx.opts.Catalog != nil || c.isColumnList(name) || c.isBehindKeyword(name) {
+			return true // a user's function of that name would be in the catalog
+		}
+		if mode != bodyDefinition {
+			c.v.Flags |= Opaque
+		}
 	case funcWhere:
 		c.v.Flags |= NodeLocal
 		return true
@@ -232,7 +241,7 @@ func (c *classifier) classOfCall(name chain) funcClass {
 		return funcUnknown
 	}
 	class := catalog.classOf(called, qualified)
-	if class == funcSyntax && name.last.Kind == TokenQuoted {
+	if (class == funcSyntax || class == funcKeyword) && name.last.Kind == TokenQuoted {
 		return funcUnknown // quoted, it is no keyword
 	}
 	return class
@@ -271,8 +280,8 @@ func (c *classifier) isCatalog(t Token) bool {
 func (c *classifier) isColumnList(name chain) bool {
 	before := c.text(name.context)
 	switch name.context.Kind {
-	case TokenQuoted:
-		return true
+	case TokenQuoted, TokenString, TokenNumber, TokenParam:
+		return true // an expression has ended
 	case TokenWord:
 		return equalFold(before, "as") || equalFold(before, "with") || equalFold(before, "recursive") ||
 			equalFold(before, "into") || equalFold(before, "tablesample") || !c.isKeyword(name.context)
@@ -280,10 +289,32 @@ func (c *classifier) isColumnList(name chain) bool {
 		switch before[0] {
 		case ')':
 			return !c.callsBehind
+		case ']':
+			return true
 		case ':':
 			return string(before) == "::"
 		case ',':
 			return c.isCommonTable()
+		}
+	}
+	return false
+}
+
+// isBehindKeyword reports whether the last word of a name stands behind one of the keywords that make it one.
+func (c *classifier) isBehindKeyword(name chain) bool {
+	before := callableWords[string(c.folded(name.last))]
+	if name.context.Kind != TokenWord || before == "" {
+		return false
+	}
+	for len(before) > 0 {
+		word := before
+		if i := strings.IndexByte(before, ' '); i >= 0 {
+			word, before = before[:i], before[i+1:]
+		} else {
+			before = ""
+		}
+		if equalFold(c.text(name.context), word) {
+			return true
 		}
 	}
 	return false

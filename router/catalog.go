@@ -33,14 +33,16 @@ type Catalog struct {
 	functions map[string]funcClass
 	impure    map[string]bool // true: only as a type
 	operators map[string]struct{}
-	// mask tells, as notable does, which words can be among impure; nil: none.
-	mask *[256]uint64
+	// mask tells, as notable does, which words can be among impure; meaning is that and notable. called tells the same of
+	// functions.
+	mask, meaning, called *[256]uint64
 }
 
 // NewCatalog makes a Catalog. What several lists say of one name is settled in favour of the primary, except that
 // Harmless wins over Volatile.
 func NewCatalog(f Facts) *Catalog {
 	c := &Catalog{functions: make(map[string]funcClass, len(f.Stable)+len(f.Volatile))}
+	c.mask, c.meaning, c.called = new([256]uint64), new([256]uint64), new([256]uint64)
 	for _, name := range f.Stable {
 		if _, own := functions[name]; !own { // what PostgreSQL's own of that name is stays as it is
 			c.functions[name] = funcPure
@@ -66,6 +68,12 @@ func NewCatalog(f Facts) *Catalog {
 	for _, name := range f.Impure {
 		c.addImpure(name, false)
 	}
+	for i := range notable {
+		c.meaning[i] = notable[i] | c.mask[i]
+	}
+	for name := range c.functions {
+		addLength(c.called, name)
+	}
 	return c
 }
 
@@ -74,14 +82,27 @@ func (c *Catalog) addImpure(name string, asType bool) {
 		return
 	}
 	if c.impure == nil {
-		c.impure, c.mask = map[string]bool{}, new([256]uint64)
+		c.impure = map[string]bool{}
 	}
 	c.impure[strings.Clone(name)] = asType
-	first := name[0]
-	c.mask[first] |= 1 << min(len(name), 63)
-	if 'a' <= first && first <= 'z' {
-		c.mask[first-'a'+'A'] |= 1 << min(len(name), 63)
+	addLength(c.mask, name)
+}
+
+// addLength notes the length of a name (63: and more) for both cases of its first byte.
+func addLength(table *[256]uint64, name string) {
+	if name == "" {
+		return
 	}
+	first := name[0]
+	table[first] |= 1 << min(len(name), 63)
+	if 'a' <= first && first <= 'z' {
+		table[first-'a'+'A'] |= 1 << min(len(name), 63)
+	}
+}
+
+// mayBeImpure reports whether a word with that first byte and length (63: and more) may be among impure.
+func (c *Catalog) mayBeImpure(first byte, length uint) bool {
+	return c != nil && c.mask[first]>>length&1 != 0
 }
 
 // addOperator adds a symbol, its other spelling, and the words of SQL that mean it.
@@ -153,7 +174,7 @@ func (c *Catalog) isSuspect(word []byte) bool {
 		return class != funcPure
 	}
 	switch classOf(word) {
-	case funcUnknown, funcPure, funcSyntax, funcWhere, funcCurrentSetting:
+	case funcUnknown, funcPure, funcSyntax, funcKeyword, funcWhere, funcCurrentSetting:
 		return false
 	default:
 		return true
@@ -174,7 +195,7 @@ func harmlessByWill(class funcClass) bool {
 // classOf looks up a function's name as the catalog stores it. qualified says that the call names a schema other than
 // pg_catalog, so that it can't mean PostgreSQL's own.
 func (c *Catalog) classOf(name []byte, qualified bool) funcClass {
-	if c != nil {
+	if c != nil && len(name) > 0 && c.called[name[0]]>>min(uint(len(name)), 63)&1 != 0 {
 		if class, known := c.functions[string(name)]; known {
 			return class
 		}

@@ -129,7 +129,11 @@ func (c *classifier) ended() bool {
 // folded returns the word in lower case, cut to what PostgreSQL keeps of an identifier; valid until the next call.
 func (c *classifier) folded(t Token) []byte {
 	text := c.text(t)
-	return appendFolded(c.buf[:0], text[:min(len(text), len(c.buf)-1)])
+	text = text[:min(len(text), maxIdentifier)]
+	for i, b := range text {
+		c.buf[i] = lowerByte[b]
+	}
+	return c.buf[:len(text)]
 }
 
 // skip moves to the end of the statement.

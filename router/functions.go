@@ -13,6 +13,7 @@ const (
 	funcUnknown     funcClass = iota
 	funcPure                  // stable, immutable, or volatile but harmless
 	funcSyntax                // no function at all: a keyword or type that takes parentheses
+	funcKeyword               // a function, or no function at all: see callableWords
 	funcWhere                 // tells where it runs; counts as a read so that users can see where reads run
 	funcNodeLocal             // answers for the node or backend it runs on
 	funcVolatile              // PostgreSQL's own, with an effect that only the primary should see
@@ -41,16 +42,25 @@ json_query json_scalar json_serialize json_table json_value lgamma pg_basetype p
 pg_sleep pg_sleep_for pg_sleep_until random random_normal range_intersect_agg regexp_count statement_timestamp
 system_user timeofday to_bin to_oct unicode_assigned uuid_extract_timestamp uuid_extract_version uuidv4 uuidv7 xmltext`
 
-const syntaxWords = `all and any array as between bit by case cast char character check coalesce collate columns cube dec
-decimal default distinct double else end except exclude exists extract fetch filter first float following for from
-full greatest group grouping having ilike in inner int integer intersect interval is join json last lateral least left
-like limit materialized national natural nchar next not notnull nullif nullable number numeric of offset on only or
-order ordinality over overlay partition position preceding precision real recursive repeatable returning right
-rollup row rows select sets similar smallint some substring symmetric system bernoulli table tablesample then time
-timestamp to treat trim union unique using values varbit varchar variadic varying when where window with within xmlattributes
-xmlconcat xmlelement xmlforest xmlnamespaces xmlparse xmlpi xmlroot xmlserialize xmltable
-current_time current_timestamp localtime localtimestamp xmlexists zone escape passing path groups absent value nested
-do nothing conflict key constraint references foreign primary operator set insert on binary`
+// syntaxWords are keywords that may stand before a parenthesis and can't be the name of a function, unless quoted; and cube
+// and rollup, which stand where calls do, but whose only functions known are harmless.
+const syntaxWords = `all and any array as between bit case cast char character check coalesce collate cube dec decimal default
+distinct else end except exists extract fetch float for from greatest group grouping having in int integer intersect
+interval lateral least limit national nchar not null nullif numeric offset on only or order overlay position real
+returning rollup row select setof smallint some substring symmetric then time timestamp to treat trim union unique using values
+varchar variadic when where window with xmlattributes xmlconcat xmlelement xmlexists xmlforest xmlnamespaces xmlparse
+xmlpi xmlroot xmlserialize xmltable current_time current_timestamp localtime localtimestamp do constraint references
+foreign primary`
+
+// callableWords are such that can: what stands before them tells. Where an expression has just ended there can be no call,
+// so that only keywords need be named here, for each.
+var callableWords = map[string]string{
+	"by": "group order partition", "sets": "grouping", "first": "fetch", "next": "fetch",
+	"materialized": "as not", "join": "left right inner outer cross full natural", "like": "not", "ilike": "not",
+	"zone": "time", "varying": "character char bit nchar", "conflict": "on", "key": "primary foreign", "set": "update do",
+	"filter": "", "over": "", "repeatable": "", "operator": "", "range": "", "rows": "", "groups": "", "escape": "",
+	"passing": "", "path": "", "columns": "", "value": "", "insert": "",
+}
 
 const volatileBuiltins = `brin_desummarize_range brin_summarize_new_values brin_summarize_range current_query currtid2
 cursor_to_xml cursor_to_xmlschema gin_clean_pending_list lo_close lo_creat lo_create lo_export lo_from_bytea lo_get
@@ -97,6 +107,9 @@ func buildFunctions(builtin string) map[string]funcClass {
 		if table[name] == funcUnknown { // others, like left, are functions too
 			table[name] = funcSyntax
 		}
+	}
+	for name := range callableWords {
+		table[name] = funcKeyword
 	}
 	add(funcVolatile, volatileBuiltins)
 	add(funcNodeLocal, nodeLocalFunctions)

@@ -215,16 +215,26 @@ func appendLiteral(dst, raw []byte) []byte {
 	return appendUnquoted(dst, raw[1:len(raw)-1], '\'')
 }
 
+// lowerByte folds ASCII letters.
+var lowerByte = buildLowerBytes()
+
+func buildLowerBytes() (table [256]byte) {
+	for b := range table {
+		table[b] = byte(b)
+		if 'A' <= b && b <= 'Z' {
+			table[b] += 'a' - 'A'
+		}
+	}
+	return table
+}
+
 // equalFold compares ASCII letters without regard to case; lower must be in lower case.
 func equalFold(text []byte, lower string) bool {
 	if len(text) != len(lower) {
 		return false
 	}
 	for i, c := range text {
-		if 'A' <= c && c <= 'Z' {
-			c += 'a' - 'A'
-		}
-		if c != lower[i] {
+		if lowerByte[c] != lower[i] {
 			return false
 		}
 	}

@@ -28,6 +28,10 @@ func (c *classifier) skim(name *chain) {
 	sql, pos := c.sql, c.lx.pos
 	prev, tok := c.prev, c.tok
 	catalog := c.lx.opts.Catalog
+	meaning, operators := &notable, true
+	if catalog != nil {
+		meaning, operators = catalog.meaning, catalog.operators == nil
+	}
 	for pos < len(sql) {
 		b, start := sql[pos], pos
 		class := byteClass[b]
@@ -39,18 +43,12 @@ func (c *classifier) skim(name *chain) {
 		case class&byteIdentStart != 0:
 			for pos++; pos < len(sql) && wordByte[sql[pos]]; pos++ {
 			}
-			quick := pos-start > 1 && pos-start < 63 && notable[b]>>uint(pos-start)&1 == 0 && catalog == nil
-			if !quick && !c.plainWord(start, pos, tok, catalog) {
+			n := uint(pos - start)
+			if quick := n-2 < 61 && meaning[b]>>n&1 == 0; !quick && !c.plainWord(start, pos, tok) {
 				pos = start
 				goto lexer
 			}
-			if tok.Kind == TokenPunct && sql[tok.Start] == '.' && name.parts > 0 {
-				name.schema = name.last
-				name.parts++
-			} else {
-				name.context, name.parts = tok, 1
-			}
-			kind, name.last = TokenWord, Token{Kind: TokenWord, Start: int32(start), End: int32(pos)}
+			kind = TokenWord
 		case b == ',' || b == '[' || b == ']' || b == ':':
 			if pos++; b == ':' && pos < len(sql) && doubled(b, sql[pos]) {
 				pos++
@@ -76,9 +74,15 @@ func (c *classifier) skim(name *chain) {
 				goto lexer
 			}
 			kind = TokenString
-		case class&byteOperator != 0 && (catalog == nil || catalog.operators == nil):
-			if pos++; pos < len(sql) && byteClass[sql[pos]]&byteOperator != 0 {
-				pos = start // longer ones, and comments
+		case b == '"':
+			if pos = c.plainQuoted(pos); pos < 0 {
+				pos = start
+				goto lexer
+			}
+			kind = TokenQuoted
+		case class&byteOperator != 0 && operators:
+			if pos = plainOperator(sql, pos); pos < 0 {
+				pos = start
 				goto lexer
 			}
 			kind = TokenOperator
@@ -91,7 +95,17 @@ func (c *classifier) skim(name *chain) {
 		default:
 			goto lexer
 		}
-		prev, tok = tok, Token{Kind: kind, Start: int32(start), End: int32(pos)}
+		this := Token{Kind: kind, Start: int32(start), End: int32(pos)}
+		if kind == TokenWord || kind == TokenQuoted {
+			if tok.Kind == TokenPunct && sql[tok.Start] == '.' && name.parts > 0 {
+				name.schema = name.last
+				name.parts++
+			} else {
+				name.context, name.parts = tok, 1
+			}
+			name.last = this
+		}
+		prev, tok = tok, this
 	}
 lexer:
 	c.prev, c.tok, c.lx.pos = prev, tok, pos
@@ -99,13 +113,13 @@ lexer:
 }
 
 // plainWord reports whether the word sql[start:end] behind the token before means nothing to a body.
-func (c *classifier) plainWord(start, end int, before Token, catalog *Catalog) bool {
+func (c *classifier) plainWord(start, end int, before Token) bool {
 	sql := c.sql
 	first, length := sql[start], uint(min(end-start, 63))
 	if length == 1 && end < len(sql) && (sql[end] == '\'' || sql[end] == '&') {
 		return false // E'...'
 	}
-	if catalog != nil && catalog.mask != nil && catalog.mask[first]>>length&1 != 0 {
+	if c.lx.opts.Catalog.mayBeImpure(first, length) {
 		return false
 	}
 	switch {
@@ -114,9 +128,57 @@ func (c *classifier) plainWord(start, end int, before Token, catalog *Catalog) b
 	case length == 2:
 		return before.End-before.Start != int32(len("distinct"))
 	case first|0x20 == 'p':
-		return sql[start+1]|0x20 != 'g' || sql[start+2] != '_'
+		return !maySystem(sql[start:end])
 	}
 	return false
+}
+
+// plainQuoted returns the end of the quoted identifier that begins at pos, if it means nothing to a body; else -1.
+func (c *classifier) plainQuoted(pos int) (end int) {
+	sql := c.sql
+	for end = pos + 1; end < len(sql) && sql[end] != '"' && sql[end] != 0; end++ {
+	}
+	length := uint(end - pos - 1)
+	if end >= len(sql) || sql[end] == 0 || length-1 >= maxIdentifier || end+1 < len(sql) && sql[end+1] == '"' {
+		return -1
+	}
+	if c.lx.opts.Catalog.mayBeImpure(sql[pos+1], length) || maySystem(sql[pos+1:end]) {
+		return -1
+	}
+	return end + 1
+}
+
+// maySystem reports whether a word may be pg_temp or the name of a relation that belongs to one node.
+func maySystem(word []byte) bool {
+	if len(word) < len("pg_xx") || word[0]|0x20 != 'p' || word[1]|0x20 != 'g' || word[2] != '_' {
+		return false
+	}
+	return systemLengths[systemKey(word)]>>min(uint(len(word)), 63)&1 != 0
+}
+
+// systemKey joins what tells names behind pg_ apart.
+func systemKey(word []byte) uint8 { return (word[3]|0x20)*7 + (word[4] | 0x20) }
+
+// systemLengths tells, for each systemKey, which lengths (63: and more) such names have.
+var systemLengths = buildSystemLengths()
+
+func buildSystemLengths() (table [256]uint64) {
+	for name := range nodeLocalRelations {
+		table[systemKey([]byte(name))] |= 1 << len(name)
+	}
+	table[systemKey([]byte("pg_temp"))] |= 1 << len("pg_temp")
+	table[systemKey([]byte("pg_stat_"))] |= math.MaxUint64 &^ (1<<len("pg_stat_") - 1)
+	return table
+}
+
+// plainOperator returns the end of the operator that begins at pos; -1 if it may be a comment, or end before its last sign.
+func plainOperator(sql []byte, pos int) (end int) {
+	for end = pos; end < len(sql) && byteClass[sql[end]]&byteOperator != 0; end++ {
+		if b := sql[end]; end > pos && (b == '-' || b == '+' || b == '*' || sql[end-1] == '-') {
+			return -1
+		}
+	}
+	return end
 }
 
 // plainString returns the end of the string literal that begins at pos; -1 if it is not a plain one.
