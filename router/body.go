@@ -92,6 +92,11 @@ func (c *classifier) bodyWord(mode bodyMode) bool {
 		return true
 	}
 	switch text[0] | 0x20 {
+	case 'c':
+		if isCommandID(c.folded(c.tok)) {
+			c.v.Flags |= NodeLocal
+			return false
+		}
 	case 'e':
 		if mode == bodyDefinition && equalFold(text, "execute") && equalFold(c.text(c.prev), "as") {
 			lx := c.lx
@@ -241,8 +246,8 @@ func (c *classifier) classOfCall(name chain) funcClass {
 		return funcUnknown
 	}
 	class := catalog.classOf(called, qualified)
-	if (class == funcSyntax || class == funcKeyword) && name.last.Kind == TokenQuoted {
-		return funcUnknown // quoted, it is no keyword
+	if (class == funcSyntax || class == funcKeyword) && (name.last.Kind == TokenQuoted || name.parts > 1) {
+		return funcUnknown // quoted, or behind a dot, it is no keyword
 	}
 	return class
 }

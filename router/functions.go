@@ -162,8 +162,14 @@ var sharedSettings = map[string]bool{
 	"max_function_args": true, "row_security": true, "xmloption": true, "work_mem": true,
 }
 
-// isNodeLocalRelation takes a lower-case name.
+// isCommandID reports whether a lower-case name is that of a system column which the log does not carry.
+func isCommandID(name []byte) bool { return string(name) == "cmin" || string(name) == "cmax" }
+
+// isNodeLocalRelation takes a lower-case name, of a relation or one of those columns.
 func isNodeLocalRelation(name []byte) bool {
+	if isCommandID(name) {
+		return true
+	}
 	if len(name) < 7 || string(name[:3]) != "pg_" {
 		return false
 	}

@@ -14,7 +14,7 @@ func buildNotable() (table [256]uint64) {
 		table[first] |= lengths
 		table[first-'a'+'A'] |= lengths
 	}
-	for _, word := range []string{"insert", "into", "update", "delete", "merge", "share", "temp", "temporary", "on", "operator", "execute"} {
+	for _, word := range []string{"insert", "into", "update", "delete", "merge", "share", "temp", "temporary", "on", "operator", "execute", "cmin"} {
 		mark(word[0], 1<<len(word))
 	}
 	mark('p', math.MaxUint64&^15) // pg_...
@@ -142,7 +142,7 @@ func (c *classifier) plainQuoted(pos int) (end int) {
 	if end >= len(sql) || sql[end] == 0 || length-1 >= maxIdentifier || end+1 < len(sql) && sql[end+1] == '"' {
 		return -1
 	}
-	if c.lx.opts.Catalog.mayBeImpure(sql[pos+1], length) || maySystem(sql[pos+1:end]) {
+	if name := sql[pos+1 : end]; c.lx.opts.Catalog.mayBeImpure(name[0], length) || maySystem(name) || isCommandID(name) {
 		return -1
 	}
 	return end + 1

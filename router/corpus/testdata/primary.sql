@@ -43,6 +43,7 @@ select * from (select state from pg_stat_replication) x
 with a as (select * from pg_stat_replication) select count(*) from a
 show «transaction_read_only¦in_hot_standby¦all¦primary_conninfo¦config_file¦max_connections¦transaction_isolation¦transaction isolation level¦hot_standby¦default_transaction_read_only¦data_directory¦port»
 select current_setting(«'transaction_read_only'¦'in_hot_standby'¦'port'¦'data_directory'¦lower('PORT')¦'primary_conninfo'»)
+select «cmin¦CMAX::text¦c.cmin¦"cmin"¦U&"\0063max"» from customers c where id = 1
 # Large objects.
 select «lo_create(0)¦lo_creat(-1)¦lo_from_bytea(0, 'x')¦lo_get(1)¦lo_open(1, 131072)¦lo_unlink(1)¦lo_put(1, 0, 'x')¦loread(1, 1)¦lowrite(1, 'x')»
 # SQL from strings.

@@ -59,7 +59,7 @@ select «1 + 2¦5 - 3¦2 * 3¦7 / 2¦7 % 4¦2 ^ 3¦|/ 25.0¦||/ 27.0¦@ -5¦5 & 
 select 'x' collate "C" < 'y', 'x' collate pg_catalog."default"
 select «1 as insert¦1 as "update"¦1 "delete"¦1 as "into"¦p.insert from perms p¦insert, update, delete from perms¦"insert" from perms¦share from perms¦p.share, p.merge from perms p¦perms.update or perms.delete from perms¦count(update) from perms where delete¦* from perms where not update and not delete¦case when update then 1 else 0 end from perms¦max(merge) from perms where (insert or update)¦distinct insert, update from perms order by insert, update¦coalesce(update, delete) from perms»
 select key, share from perms
-select xmin::text::bigint > 0, ctid, tableoid::regclass, cmin::text, cmax::text, xmax::text from customers where id = 1
+select xmin::text::bigint > 0, ctid, tableoid::regclass, xmax::text from customers where id = 1
 select c, c.*::text from customers c where id = 1
 select orders from shop.orders order by id
 select "id", "firstName", "order", "createdAt" from "users" where "users"."id" = 3

@@ -1,0 +1,13 @@
+# Clauses and objects, each with each.
+#: read
+select «*¦id¦id, note as text¦count(*)¦max(total), min(total)¦distinct status» from «orders where customer_id = 5¦"orders" as o where o."customer_id" = 5¦(select * from orders where id < 9) s¦orders tablesample system (100) where id < 4¦public.orders o join customers c on c.id = o.customer_id and c.id = 4 cross join lateral (select 1) l» «limit 3¦order by 1 limit 2¦»
+select «lower¦upper¦initcap¦md5¦length¦reverse¦ascii¦quote_ident¦quote_literal¦btrim¦to_tsvector¦hashtext»(«name¦"name"¦name || 'x'¦(name)¦c.name¦(select max(name) from customers)»::text) from «customers c where id = 2¦customers as "c" where "c".id = 2»
+select «o.id¦o.total + 1¦-o.total¦o.total::int¦cast(o.total as text)¦coalesce(o.note, '')¦case when o.total > 5 then 1 else 0 end¦(o.total, o.id)¦o¦o.*» «¦as x¦x¦"X"¦as "update"» from orders o where o.«id = 5¦id in (5, 6)¦id between 5 and 6¦status like 'p%' and o.id < 9¦note is not null and o.id = 5» order by o.id
+with «a as (select 1 as x)¦recursive a as (select 1 as x)¦a(x) as (values (1), (2))¦a as materialized (select id as x from customers where id < 3)¦z as (select 1), a as (select * from z) » «select * from a order by 1¦table a¦(table a)¦select count(*) from a, a b¦values ((select count(*) from a))¦select (select count(*) from a) as n»
+explain («costs off¦costs off, verbose¦costs off, format json¦costs false, summary off¦format text, costs off¦costs off, settings¦costs off, buffers off¦costs off, analyze 0») «select 1¦select * from customers where id = 1¦table orders¦values (1)¦with a as (select 1) select * from a»
+copy «(select id from customers order by id limit 2)¦orders¦orders (id, status)¦public.orders (id)» to stdout «(format csv)¦(format csv, header)¦(format text, delimiter '|')¦with csv quote '"' force quote *¦(format csv, force_quote (id), encoding 'UTF8')¦(null '\N')»
+#: primary
+«insert into shop.orders values (11, 11)¦update shop.orders set total = 3 where id = 11¦delete from shop.orders where id = 11» «¦returning id¦returning *¦returning id as x, total + 1»
+select «*¦id¦count(*)» from «shop.orders¦(select * from shop.orders) s¦shop.orders a join shop.orders b using (id)» for «update¦share¦no key update¦key share» «¦nowait¦skip locked»
+select «1, ¦» «nextval('counter')¦setval('counter', 5)¦evil.refill()¦volatile_fn(1)¦lying_sequence()¦pg_backend_pid()¦txid_current()¦pg_try_advisory_xact_lock(1)» «¦from customers where id = 1¦from generate_series(1, 2)¦as x¦where true¦union all select 1»
+«explain analyze¦explain (analyze)¦explain (costs off, analyze true)¦explain (analyze 1)» «select 1¦select * from customers where id = 1¦values (1)»
