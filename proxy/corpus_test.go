@@ -79,7 +79,10 @@ func (c *court) read() *router.Catalog {
 	defer func() { cancel(); <-done }()
 	entry := set.Database("app")
 	var known *router.Catalog
-	eventually(c.t, "the catalog", func() bool { known = entry.Load(); return known != nil })
+	eventually(c.t, "the catalog", func() bool {
+		known = entry.Load()
+		return router.Classify([]byte("select * from customers"), router.Options{Catalog: known}).Kind == router.Read
+	})
 	return known
 }
 
@@ -279,7 +282,7 @@ func (c *court) testEndpoint(t *testing.T, statements []corpus.Statement) {
 	})
 	before := strings.Count(c.standbyLog(), "statement: ")
 	reads := 0
-	for _, s := range statements {
+	for number, s := range statements {
 		switch s.Want {
 		case corpus.Danger, corpus.Shown:
 			continue
@@ -294,10 +297,38 @@ func (c *court) testEndpoint(t *testing.T, statements []corpus.Statement) {
 		if diff != "" && run(c.primary, s.Text).difference(want) == "" {
 			t.Errorf("%s: %q: primary and endpoint differ: %s", s.Place, s.Text, diff)
 		}
+		if number%4 == 0 && want.copied == "" && len(want.tags) == 1 {
+			c.testPrepared(t, conn, s, want)
+		}
 	}
 	onStandby := strings.Count(c.standbyLog(), "statement: ") - before
 	if t.Logf("%d of %d plain reads reached the standby", onStandby, reads); onStandby < reads*98/100 {
 		t.Errorf("too few reads reached the standby")
+	}
+}
+
+// testPrepared runs a statement by the extended protocol, twice.
+func (c *court) testPrepared(t *testing.T, conn *pgconn.PgConn, s corpus.Statement, want outcome) {
+	name := "of " + s.Place
+	if _, err := conn.Prepare(testContext(t), name, s.Text, nil); err != nil {
+		return // what can't be prepared has failed by the simple protocol too
+	}
+	for range 2 {
+		result := conn.ExecPrepared(testContext(t), name, nil, nil, nil).Read()
+		var rows []string
+		for _, row := range result.Rows {
+			rows = append(rows, string(bytes.Join(row, []byte("|"))))
+		}
+		if result.Err == nil && (want.code != "" || !slices.Equal(rows, want.rows)) && run(c.primary, s.Text).difference(want) == "" {
+			t.Errorf("%s: %q, prepared: %q against %q", s.Place, s.Text, rows, want.rows)
+		}
+		var refused *pgconn.PgError
+		if errors.As(result.Err, &refused) && refused.Code != want.code {
+			t.Errorf("%s: %q, prepared: %v against %q", s.Place, s.Text, result.Err, want.code)
+		}
+	}
+	if err := conn.Deallocate(testContext(t), name); err != nil {
+		t.Fatal(err)
 	}
 }
 

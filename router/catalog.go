@@ -2,6 +2,7 @@ package router
 
 import (
 	"bytes"
+	"maps"
 	"strings"
 )
 
@@ -75,6 +76,19 @@ func NewCatalog(f Facts) *Catalog {
 		addLength(c.called, name)
 	}
 	return c
+}
+
+// Wary returns a catalog that knows the same, but is not sure of relations: what reads any is a write.
+func (c *Catalog) Wary() *Catalog {
+	wary := *c
+	wary.impure = maps.Clone(c.impure)
+	wary.mask, wary.meaning = new([256]uint64), new([256]uint64)
+	*wary.mask, *wary.meaning = *c.mask, *c.meaning
+	for _, word := range []string{"from", "table"} {
+		wary.addImpure(word, false)
+		addLength(wary.meaning, word)
+	}
+	return &wary
 }
 
 func (c *Catalog) addImpure(name string, asType bool) {

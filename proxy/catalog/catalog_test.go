@@ -159,7 +159,7 @@ func TestRealCatalog(t *testing.T) {
 	tasks.Go(func() { set.Run(running) }) // ends with stop
 	defer tasks.Wait()
 	defer stop()
-	if other := set.Database("postgres"); other.Load() != nil {
+	if other := set.Database("postgres"); other.catalog.Load() != nil {
 		t.Error("something is known before it was read")
 	}
 	entry := set.Database("postgres")
@@ -211,7 +211,7 @@ func TestRealCatalog(t *testing.T) {
 func awaitCatalog(t *testing.T, e *Entry, old *router.Catalog) (now *router.Catalog) {
 	t.Helper()
 	eventually(t, "a newer catalog", func() bool {
-		now = e.Load()
+		now = e.catalog.Load()
 		return now != nil && now != old
 	})
 	return now

@@ -32,10 +32,18 @@ type Entry struct {
 	used    atomic.Bool // since the last look
 	dirty   atomic.Bool
 	refused memory
+	// wary is given out instead of catalog while something has been defined that it does not know, but not beyond
+	// waryUntil (Unix time in ns; 0: nothing of the kind).
+	wary      atomic.Pointer[router.Catalog]
+	waryUntil atomic.Int64
 }
 
-// Load returns the newest Catalog. It is nil as long as nothing is known, and when nobody has asked for so long that what
-// was known may be outdated; functions that are not PostgreSQL's own are writes then. It costs two atomic reads.
+// waryFor bounds how long one definition keeps reads of relations on the primary, should the catalog not be read.
+const waryFor = 2 * time.Second
+
+// Load returns the newest Catalog. It is nil when nothing is known, and when nobody has asked for so long that what was
+// known may be outdated; functions that are not PostgreSQL's own are writes then. While it is being read, at first and when
+// something has been defined, all that reads a relation is a write too. It costs three atomic reads.
 func (e *Entry) Load() *router.Catalog {
 	known := e.catalog.Load()
 	if !e.used.Load() {
@@ -44,13 +52,31 @@ func (e *Entry) Load() *router.Catalog {
 			e.Defined()
 		}
 	}
+	if until := e.waryUntil.Load(); until != 0 && time.Now().UnixNano() < until {
+		return e.wary.Load()
+	}
 	return known
 }
 
 // Defined tells that a session may have changed the catalog of the database: it is looked at again at once.
 func (e *Entry) Defined() {
-	if e.set != nil && !e.dirty.Swap(true) {
+	if e.set == nil {
+		return
+	}
+	e.waryUntil.Store(time.Now().Add(waryFor).UnixNano())
+	if !e.dirty.Swap(true) {
 		e.set.nudge()
+	}
+}
+
+// know takes what has been found out.
+func (e *Entry) know(c *router.Catalog) {
+	if e.catalog.Swap(c) != c {
+		e.wary.Store(c.Wary())
+		e.refused.forget() // what was refused may have changed
+	}
+	if !e.dirty.Load() { // else something has been defined since it was read
+		e.waryUntil.Store(0)
 	}
 }
 
@@ -88,6 +114,7 @@ func (s *Set) Database(name string) *Entry {
 			return &s.unknown
 		}
 		e = &Entry{set: s}
+		e.wary.Store(router.NewCatalog(router.Facts{}).Wary())
 		s.entries[name] = e
 	}
 	e.Load() // it will be needed
@@ -155,6 +182,7 @@ func (s *Set) round(ctx context.Context, known map[string]*look, tick bool) {
 		e.dirty.Store(false) // before the look: what is defined meanwhile makes another one
 		if err := s.look(ctx, primary, name, k); err != nil {
 			e.dirty.Store(true)
+			e.waryUntil.Store(0)
 			if !k.failed && ctx.Err() == nil {
 				s.log.Warn("catalog not read", "database", name, "error", err)
 			}
@@ -162,9 +190,7 @@ func (s *Set) round(ctx context.Context, known map[string]*look, tick bool) {
 			continue
 		}
 		k.failed = false
-		if e.catalog.Swap(k.catalog) != k.catalog {
-			e.refused.forget() // what was refused may have changed
-		}
+		e.know(k.catalog)
 	}
 }
 
