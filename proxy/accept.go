@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/walgate/walgate/proxy/netdriver"
@@ -26,9 +27,9 @@ func (s *Server) accept(ctx context.Context, l net.Listener, entry *netdriver.En
 			}
 			continue
 		}
-		id, ok := s.sessions.enter(s.goroutines)
-		if !ok {
-			s.turnAway(conn)
+		id, full := s.sessions.enter(s.goroutines, addressOf(conn))
+		if full != "" {
+			s.turnAway(conn, full)
 			continue
 		}
 		s.cfg.TCP.Apply(conn)
@@ -39,12 +40,21 @@ func (s *Server) accept(ctx context.Context, l net.Listener, entry *netdriver.En
 	}
 }
 
-// turnAway tells a client that there are too many. The client's own startup packet is still unread, so the message may
+// addressOf is the address that a connection comes from; the zero Addr for a unix socket.
+func addressOf(conn net.Conn) netip.Addr {
+	tcp, ok := conn.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	return tcp.AddrPort().Addr().Unmap()
+}
+
+// turnAway tells a client that there are too many, by the limit that key names. The client's own startup packet is still unread, so the message may
 // be lost to a reset; it must not cost us a goroutine to do better.
-func (s *Server) turnAway(conn net.Conn) {
+func (s *Server) turnAway(conn net.Conn, key string) {
 	s.metrics.failed([]byte("53300"))
 	message := wire.AppendErrorResponse(nil, wire.ErrorFields{
-		Severity: "FATAL", Code: "53300", Message: "sorry, too many clients already", Hint: "The limit is proxy.max_clients.",
+		Severity: "FATAL", Code: "53300", Message: "sorry, too many clients already", Hint: "The limit is " + key + ".",
 	})
 	_ = conn.SetDeadline(time.Now().Add(time.Millisecond))
 	_, _ = conn.Write(message) // into an empty socket buffer

@@ -78,7 +78,11 @@ type Config struct {
 	MockSecret         []byte        // see auth.Config; random when empty
 	SCRAMIterations    int           // shown to unknown roles (4096)
 
-	MaxClients    int           // client connections, logins included; beyond, 53300
+	MaxClients int // client connections, logins included; beyond, 53300
+	// Client connections that have not logged in, of all addresses (0: three quarters of MaxClients) and of one (0: no
+	// limit of its own); beyond, 53300.
+	MaxLogins, MaxAddressLogins int
+
 	LoginTimeout  time.Duration // from accept to the end of login, holding included
 	HoldTimeout   time.Duration // how long a turn waits for a server
 	Timeouts      session.Timeouts
@@ -193,6 +197,9 @@ func (c Config) validate() error {
 	if c.MaxLag < 0 || c.MaxLagBytes < 0 || c.Wait < 0 || c.ReturnAfter < 0 || c.EjectAfter < 0 || c.EjectFor < 0 ||
 		c.Balance.SlowStart < 0 || c.Balance.PrimaryShare < 0 || c.Balance.PrimaryShare > 100 {
 		return errors.New("proxy: a limit, share or period of reads is out of range")
+	}
+	if c.MaxLogins < 0 || c.MaxAddressLogins < 0 {
+		return errors.New("proxy: limits of logins must not be negative")
 	}
 	if c.PoolNodeMax < 0 || c.PoolCheckDelay < 0 || c.PoolReserveTimeout <= 0 {
 		return errPoolTimes

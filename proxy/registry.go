@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"maps"
 	mathrand "math/rand/v2"
+	"net/netip"
 	"sync"
 
 	"github.com/walgate/walgate/proxy/session"
@@ -15,6 +16,8 @@ import (
 // registry is the clients of a proxy by the process id that they know, with the driver that serves each.
 type registry struct {
 	max int
+	// Limits of those that have not logged in; maxFrom (of one address) may be 0: none.
+	maxLogins, maxFrom int
 
 	mu      sync.Mutex
 	last    uint32
@@ -23,6 +26,9 @@ type registry struct {
 	admins  int             // of those in entries: clients of the console
 	// Those that are logged in, by database and by user.
 	databases, users map[string]int
+	// Those that have not logged in: all, and by address.
+	logins int
+	from   map[netip.Addr]int
 
 	gone sync.Cond // of mu: an entry was removed, or turned out to be an administrator's
 }
@@ -33,6 +39,8 @@ type member struct {
 	seat   *seat  // nil before, and for clients of the console
 	admin  bool   // a client of the console
 	since  replication.Instant
+	from   netip.Addr // zero for a unix socket
+	knocks bool       // it has not logged in
 }
 
 // seat counts the clients of one database and user.
@@ -41,8 +49,11 @@ type seat struct {
 	clients int
 }
 
-func newRegistry(limit int) *registry {
-	r := &registry{max: limit, last: firstID(), entries: map[uint32]member{}, seats: map[place]*seat{}, databases: map[string]int{}, users: map[string]int{}}
+func newRegistry(limit, logins, from int) *registry {
+	if logins == 0 {
+		logins = (limit*3 + 3) / 4
+	}
+	r := &registry{max: limit, maxLogins: logins, maxFrom: from, from: map[netip.Addr]int{}, last: firstID(), entries: map[uint32]member{}, seats: map[place]*seat{}, databases: map[string]int{}, users: map[string]int{}}
 	r.gone.L = &r.mu
 	return r
 }
@@ -55,12 +66,17 @@ func firstID() uint32 {
 // idCount is how many ids there are: they are positive int32s, as drivers expect of a process id.
 const idCount = 1<<31 - session.MinProcessID
 
-// enter gives a client of the driver the next free id. ok is false when there are too many.
-func (r *registry) enter(d driver) (id uint32, ok bool) {
+// enter gives a client of the driver the next free id. full is the key of the limit that does not let it in.
+func (r *registry) enter(d driver, from netip.Addr) (id uint32, full string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.entries) >= r.max {
-		return 0, false
+	switch {
+	case len(r.entries) >= r.max:
+		return 0, "proxy.max_clients"
+	case r.logins >= r.maxLogins:
+		return 0, "proxy.limits.logins"
+	case r.maxFrom > 0 && from.IsValid() && r.from[from] >= r.maxFrom:
+		return 0, "proxy.limits.address_logins"
 	}
 	for {
 		r.last = session.MinProcessID + (r.last-session.MinProcessID+1)%idCount
@@ -68,8 +84,20 @@ func (r *registry) enter(d driver) (id uint32, ok bool) {
 			break
 		}
 	}
-	r.entries[r.last] = member{driver: d, since: boottime.Now()}
-	return r.last, true
+	r.entries[r.last] = member{driver: d, since: boottime.Now(), from: from, knocks: true}
+	r.logins++
+	r.from[from]++
+	return r.last, ""
+}
+
+// knocked notes that a client has logged in, or has left without. Called with mu held.
+func (r *registry) knocked(m *member) {
+	if !m.knocks {
+		return
+	}
+	m.knocks = false
+	r.logins--
+	less(r.from, m.from)
 }
 
 // leave forgets a client.
@@ -78,6 +106,7 @@ func (r *registry) leave(id uint32) {
 	defer r.mu.Unlock()
 	m := r.entries[id]
 	s := m.seat
+	r.knocked(&m)
 	delete(r.entries, id)
 	defer r.gone.Broadcast()
 	if m.admin {
@@ -93,7 +122,7 @@ func (r *registry) leave(id uint32) {
 	less(r.users, s.user)
 }
 
-func less(counts map[string]int, name string) {
+func less[K comparable](counts map[K]int, name K) {
 	if counts[name]--; counts[name] == 0 {
 		delete(counts, name)
 	}
@@ -120,6 +149,7 @@ func (r *registry) admit(id uint32, secret []byte, at place, rule *PoolRule) *se
 	r.databases[at.database]++
 	r.users[at.user]++
 	m.secret, m.seat = string(secret), s
+	r.knocked(&m)
 	r.entries[id] = m
 	return nil
 }
@@ -130,6 +160,7 @@ func (r *registry) admitConsole(id uint32, secret []byte) {
 	defer r.mu.Unlock()
 	if m, ok := r.entries[id]; ok {
 		m.secret, m.admin = string(secret), true
+		r.knocked(&m)
 		r.entries[id] = m
 		r.admins++
 		r.gone.Broadcast()

@@ -75,7 +75,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, deps: deps, log: deps.Logger.With("proxy", cfg.ID),
-		sessions: newRegistry(cfg.MaxClients), changed: make(chan struct{}, 1),
+		sessions: newRegistry(cfg.MaxClients, cfg.MaxLogins, cfg.MaxAddressLogins), changed: make(chan struct{}, 1),
 		yielding: make(chan struct{}), yielded: make(chan struct{}),
 	}
 	s.view.Store(&replication.View{})

@@ -17,6 +17,9 @@ func (s *Session) clientPiece(now replication.Instant, p wire.Piece, out *Action
 		s.clientRest(p, out)
 		return
 	}
+	if !p.Last {
+		s.messageSince, s.messageLength = now, p.Length
+	}
 	switch p.Type {
 	case 'H':
 		if !s.group && len(s.pend) == 0 {

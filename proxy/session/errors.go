@@ -79,6 +79,12 @@ var (
 	errClientIdle = &wire.ErrorFields{Severity: severityFatal, Code: "57P05",
 		Message: "terminating connection due to idle-session timeout",
 		Detail:  "The client was silent for proxy.timeouts.client_idle."}
+	errMessageTimeout = &wire.ErrorFields{Severity: severityFatal, Code: "08P01",
+		Message: "the rest of a message did not come in time",
+		Detail:  "The message took longer than proxy.timeouts.message and a second for each 64 KB of it."}
+	errClientRead = &wire.ErrorFields{Severity: severityFatal, Code: "08006",
+		Message: "terminating connection because the client does not take its answers",
+		Detail:  "The client has taken nothing for proxy.timeouts.client_read."}
 	noticeQueued = &wire.ErrorFields{Severity: severityNotice, Code: "00000",
 		Message: "waiting for a free server connection"}
 	noticeHeld = &wire.ErrorFields{Severity: severityNotice, Code: "00000",

@@ -115,8 +115,14 @@ func (s *Session) Handle(now replication.Instant, ev *Event, out *Actions) {
 	case Deadline:
 		s.deadline(now, out)
 	case Full:
+		if ev.Side == Client {
+			s.fullSince = now
+		}
 		s.setStop(otherSide(ev.Side), stopFull, true, out)
 	case Drained:
+		if ev.Side == Client {
+			s.fullSince = 0
+		}
 		s.setStop(otherSide(ev.Side), stopFull, false, out)
 	case Closed:
 		s.closed(now, ev, out)

@@ -25,7 +25,15 @@ type Timeouts struct {
 	QueryWait time.Duration
 	// QueryWaitNotify is after how long of waiting for a server the client gets a notice.
 	QueryWaitNotify time.Duration
+	// Message is from the first chunk of a client's message that comes in several to its last, and a second more for each
+	// messageRate bytes: the session is ended (08P01). Times at which the session does not read do not count.
+	Message time.Duration
+	// ClientRead is how long a client may leave untaken what is written to it: the session is ended.
+	ClientRead time.Duration
 }
+
+// messageRate is the least rate at which a client must send a large message, in bytes a second.
+const messageRate = 64 << 10
 
 // passed reports whether limit has passed since an instant; never for a limit or an instant of 0.
 func passed(now, since replication.Instant, limit time.Duration) bool {
@@ -43,6 +51,9 @@ func (s *Session) tick(now replication.Instant, out *Actions) {
 		return
 	}
 	t := &s.cfg.Timeouts
+	if s.tickClient(now, out) {
+		return
+	}
 	inTransaction := s.status != wire.StatusIdle || s.inTx
 	switch {
 	case s.waiting:
@@ -62,6 +73,23 @@ func (s *Session) tick(now replication.Instant, out *Actions) {
 		}
 		s.kill(errTransactionTimeout, out)
 	}
+}
+
+// tickClient looks at a client that keeps the session in the middle of something; it reports whether it was ended for it.
+func (s *Session) tickClient(now replication.Instant, out *Actions) bool {
+	t := &s.cfg.Timeouts
+	switch {
+	case s.clientChunk == chunkNone || s.stopped[Client] != 0:
+		s.messageSince = now
+	case t.Message > 0 && passed(now, s.messageSince, t.Message+time.Duration(s.messageLength/messageRate)*time.Second):
+		s.kill(errMessageTimeout, out)
+		return true
+	}
+	if passed(now, s.fullSince, t.ClientRead) {
+		s.kill(errClientRead, out)
+		return true
+	}
+	return false
 }
 
 // tickWaiting looks at a turn that waits for a server.

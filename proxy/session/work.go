@@ -50,10 +50,14 @@ type work struct {
 	cancelling  replication.Instant // when a CancelRequest was sent whose end has not been told; 0: there is none
 
 	clientChunk disposition
-	serverChunk disposition
-	dropped     byte // type of the client's message that is being dropped, if its end needs an answer
-	skip        bool // client frames are dropped up to Sync
-	swallow     bool // replies are dropped up to ReadyForQuery (its error has been told already)
+	// messageSince is when the client's message of which chunks are still to come began, messageLength that of its body.
+	messageSince  replication.Instant
+	messageLength int64
+	fullSince     replication.Instant // since when the client takes nothing; 0: it does
+	serverChunk   disposition
+	dropped       byte // type of the client's message that is being dropped, if its end needs an answer
+	skip          bool // client frames are dropped up to Sync
+	swallow       bool // replies are dropped up to ReadyForQuery (its error has been told already)
 
 	held     []byte // replies that may still be taken back
 	withheld []byte // server frames that the gate does not let through

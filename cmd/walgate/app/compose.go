@@ -416,6 +416,7 @@ func proxyConfig(cfg Config) (proxy.Config, error) {
 		CatalogRefresh: p.Routing.CatalogRefresh, HarmlessFunctions: p.Routing.HarmlessFunctions, PrimaryFunctions: p.Routing.PrimaryFunctions,
 		GateRecheck: p.Limits.GateRecheck, MaxCollected: int(p.Limits.CollectedBytes), MaxHeldReply: int(p.Limits.HeldReplyBytes),
 		MaxSettings: p.Limits.Settings, MaxClientPrepared: p.Limits.ClientPrepared, MetricPools: p.Limits.MetricPools,
+		MaxLogins: p.Limits.Logins, MaxAddressLogins: p.Limits.AddressLogins,
 		ResetQuery: p.Pool.ResetQuery, Timeouts: session.Timeouts(p.Timeouts),
 	}
 	c.Fallback, _ = router.ParseFallback(p.Routing.Fallback) // Validate has checked it, as for what follows

@@ -255,6 +255,8 @@ type TimeoutsConfig struct {
 	ClientIdle        time.Duration `key:"client_idle" doc:"A client that is silent for longer outside a transaction is disconnected (57P05)."`
 	QueryWait         time.Duration `key:"query_wait" doc:"How long a turn waits for a free connection of a full pool before it gets 53300; the session goes on. 0: hold_timeout."`
 	QueryWaitNotify   time.Duration `key:"query_wait_notify" doc:"A client that has waited for a server for so long gets a notice."`
+	Message           time.Duration `key:"message" doc:"A client that does not get to the end of a message that it has begun is disconnected (08P01); large messages have a second more for each 64 KB. Those that fit in the read buffer begin when they are whole."`
+	ClientRead        time.Duration `key:"client_read" doc:"A client that has not taken what waits for it for so long is disconnected; it may keep a server connection busy all the time."`
 }
 
 // AdminConfig says what the console is and who may use it.
@@ -293,6 +295,8 @@ type LimitsConfig struct {
 	ServerPrepared int           `key:"server_prepared" doc:"Prepared statements on one server connection."`
 	MetricPools    int           `key:"metric_pools" doc:"Pools (node, role, database, user) with metrics of their own, in the order of their first use; the others are summed as other."`
 	GateRecheck    time.Duration `key:"gate_recheck" doc:"How soon an acknowledgement that was withheld is looked at again."`
+	Logins         int           `key:"logins" doc:"Client connections that have not logged in yet, so that strangers can't take all of max_clients; more get 53300. 0: three quarters of max_clients."`
+	AddressLogins  int           `key:"address_logins" doc:"The same for one address of clients; all clients behind a load balancer count as one, even if it sends PROXY headers, which are read later. 0: no limit of its own."`
 	DrainLinger    time.Duration `key:"drain_linger" doc:"How long a closing session may take to write its last words."`
 }
 
@@ -351,7 +355,7 @@ func Default() Config {
 				Fallback: "primary", LostWrites: "notice", ReturnAfter: 500 * time.Millisecond, SlowStart: 10 * time.Second,
 				EjectAfter: 3, EjectFor: 10 * time.Second,
 			},
-			Timeouts:    TimeoutsConfig{CancelGrace: 10 * time.Second, QueryWait: 2 * time.Minute, QueryWaitNotify: 5 * time.Second},
+			Timeouts:    TimeoutsConfig{CancelGrace: 10 * time.Second, QueryWait: 2 * time.Minute, QueryWaitNotify: 5 * time.Second, Message: time.Minute},
 			HoldTimeout: 30 * time.Second, HeldSessions: 10000, HeldBytes: 256 << 20, MaxClients: 10000,
 			LoginTimeout: 60 * time.Second, ShutdownTimeout: 5 * time.Second, Takeover: TakeoverConfig{Drain: time.Hour},
 			Admin: AdminConfig{Databases: []string{"walgate", "pgbouncer"}, Users: []string{"postgres"}, StatsPeriod: time.Minute},

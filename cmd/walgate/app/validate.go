@@ -295,6 +295,7 @@ func (c *Config) validateProxy(k *check) {
 
 // mayBeZero are the numbers of the proxy section that mean something when they are 0.
 var mayBeZero = []string{
+	"proxy.limits.logins", "proxy.limits.address_logins", "proxy.timeouts.message", "proxy.timeouts.client_read",
 	"proxy.pool.min", "proxy.pool.reserve", "proxy.pool.max_database", "proxy.pool.max_user", "proxy.pool.max_node",
 	"proxy.pool.max_database_clients", "proxy.pool.max_user_clients", "proxy.pool.check_delay", "proxy.tcp.user_timeout",
 	"proxy.timeouts.query", "proxy.timeouts.transaction", "proxy.timeouts.idle_in_transaction", "proxy.timeouts.client_idle",
