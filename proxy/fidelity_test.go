@@ -190,3 +190,27 @@ func TestHalfDateStyle(t *testing.T) {
 		t.Errorf("%q, want 03/02/2001", got)
 	}
 }
+
+// TestPlaceInSequence: as long as no other client needs the server connection, currval finds what nextval has left there.
+func TestPlaceInSequence(t *testing.T) {
+	s := newSetup(t, nil)
+	a, b, c := s.connect(t), s.connect(t), s.connect(t)
+	for _, conn := range []*pgx.Conn{a, b, c} { // a server connection for each
+		mustExec(t, conn, "begin")
+	}
+	for _, conn := range []*pgx.Conn{a, b, c} {
+		mustExec(t, conn, "commit")
+	}
+	mustExec(t, a, "create sequence s start 10")
+	for i := range 3 {
+		first, second := value(t, a, "select nextval('s')"), value(t, b, "select nextval('s')")
+		mustExec(t, c, "create table t(x int)")
+		mustExec(t, c, "drop table t")
+		if got := value(t, a, "select currval('s')"); got != first {
+			t.Errorf("round %d: the first client gets %s, want %s", i, got, first)
+		}
+		if got := value(t, b, "select lastval()"); got != second {
+			t.Errorf("round %d: the second client gets %s, want %s", i, got, second)
+		}
+	}
+}

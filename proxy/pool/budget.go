@@ -76,7 +76,7 @@ func (b *Budget) acquire(t *Ticket, now replication.Instant) (*Server, outcome) 
 		return nil, refused
 	}
 	if b.waiting.length == 0 {
-		if s := b.takeIdle(t.Keeper, now); s != nil {
+		if s := b.takeIdle(t, now); s != nil {
 			b.lend(s)
 			return s, acquired
 		}
@@ -105,10 +105,10 @@ func (b *Budget) withdraw(t *Ticket) bool {
 	return true
 }
 
-// takeIdle takes the hottest idle server that may still be reused, of the keeper if it has one. Called with mu held.
-func (b *Budget) takeIdle(keeper Keeper, now replication.Instant) *Server {
+// takeIdle takes the idle server that suits the ticket best and may still be reused. Called with mu held.
+func (b *Budget) takeIdle(t *Ticket, now replication.Instant) *Server {
 	for len(b.shelf) > 0 {
-		s := b.shelf[b.hottest(keeper)]
+		s := b.shelf[b.best(t)]
 		b.unshelve(s)
 		if b.fresh(s, now) && (now.Sub(s.idleSince) < b.set.cfg.CheckDelay || seemsAlive(s.Conn)) {
 			return s
@@ -118,16 +118,38 @@ func (b *Budget) takeIdle(keeper Keeper, now replication.Instant) *Server {
 	return nil
 }
 
-// hottest finds the place on the shelf. Called with mu held, while something is there.
-func (b *Budget) hottest(keeper Keeper) int {
-	top := len(b.shelf) - 1
-	for i := top; i >= 0 && keeper != nil; i-- {
-		if b.shelf[i].keeper == keeper {
-			return i
+// best finds the place on the shelf of the server that suits the ticket: the one that it asks for, or else the hottest one
+// of its keeper, if possible one where no session has its place in a sequence. Called with mu held, while something is
+// there.
+func (b *Budget) best(t *Ticket) int {
+	if t.Need.Again != 0 {
+		for i, s := range b.shelf {
+			if s.Facts.ID == t.Need.Again {
+				return i
+			}
 		}
 	}
-	return top
+	top, hottest := len(b.shelf)-1, -1
+	for i := top; i >= 0 && (hottest < 0 || top-i < maxSpared); i-- {
+		s := b.shelf[i]
+		if t.Keeper != nil && s.keeper != t.Keeper {
+			continue
+		}
+		if !s.Facts.Sequenced() {
+			return i
+		}
+		if hottest < 0 {
+			hottest = i
+		}
+	}
+	if hottest < 0 {
+		return top
+	}
+	return hottest
 }
+
+// maxSpared bounds how many servers are passed over for the sake of sequences.
+const maxSpared = 16
 
 // fresh reports whether the server may be lent (again). Called with mu held.
 func (b *Budget) fresh(s *Server, now replication.Instant) bool {

@@ -178,6 +178,9 @@ type Need struct {
 	// Proven is the standby whose connection was too young, and ProvenAfter when that was opened: see router.Input.
 	Proven      replication.NodeID
 	ProvenAfter replication.Instant
+	// Again is the ID of a server connection (ServerFacts) that is to be preferred if it is idle: what the turn asks for was
+	// left there. 0: any will do.
+	Again uint64
 	// Ticket orders sessions that wait for the same thing: lower first. It is kept when a turn is requeued.
 	Ticket replication.Instant
 }

@@ -15,6 +15,9 @@ func (s *Session) askServer(now replication.Instant, out *Actions) {
 		ticket = s.since
 	}
 	s.need = s.makeNeed(now, ticket)
+	if s.turn.recalls {
+		s.need.Again = s.sequenceOn
+	}
 	s.waiting = true
 	s.blocked(now, out)
 	out.need(&s.need)
@@ -36,7 +39,7 @@ func (s *Session) attached(now replication.Instant, a Attachment, out *Actions) 
 	s.waiting = false
 	s.queuedSince, s.notified = 0, false
 	s.srv, s.attachment = a.Server, a
-	a.Server.borrower.set(s.id)
+	a.Server.lend(s.id)
 	a.Server.Meter.waited(now.Sub(s.since))
 	if a.Consistency != nil {
 		s.consistency = *a.Consistency
@@ -81,6 +84,9 @@ func (s *Session) letGo(how Detach, reason string, out *Actions) {
 		how, reason = Discard, "what it still answers is unknown"
 	}
 	s.srv.settings = s.settings.now.have
+	if s.srv.sequenced {
+		s.sequenceOn = s.srv.ID
+	}
 	if how == Discard {
 		s.srv.settings = nil
 		s.touched()

@@ -6,10 +6,13 @@ import "sync/atomic"
 // look for the client of a process, or for the process of a client.
 type borrower struct{ client atomic.Uint32 }
 
-func (b *borrower) set(client uint32) {
-	if b.client.Load() != client {
-		b.client.Store(client)
+// set reports whether the client is another one than before.
+func (b *borrower) set(client uint32) bool {
+	if b.client.Load() == client {
+		return false
 	}
+	b.client.Store(client)
+	return true
 }
 
 // Client returns the id of the client that has the server connection, or had it last; 0 if there was none.

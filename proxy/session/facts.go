@@ -22,6 +22,8 @@ type ServerFacts struct {
 	Definitions *Definitions
 
 	borrower borrower
+	// sequenced: the borrower has advanced a sequence here, so that currval tells it something.
+	sequenced bool
 
 	reported   []Parameter // ParameterStatus values as last seen, sorted by name
 	settings   *settingSet // what sessions have set here, relative to a fresh login
@@ -81,3 +83,13 @@ func (f *ServerFacts) ReportedAll() []Parameter { return f.reported }
 
 // Statements is the number of statements that are prepared on the server.
 func (f *ServerFacts) Statements() int { return len(f.statements.byName) }
+
+// Sequenced reports whether the client that had the connection last has advanced a sequence: it may ask for the value.
+func (f *ServerFacts) Sequenced() bool { return f.sequenced }
+
+// lend notes whose the connection is.
+func (f *ServerFacts) lend(client uint32) {
+	if f.borrower.set(client) {
+		f.sequenced = false
+	}
+}

@@ -108,4 +108,5 @@ func (s *Session) settlePins() {
 func (s *Session) pin(cmd router.Command, flags router.Flags) {
 	s.pins.flags |= flags & router.Pins
 	s.pins.renewed |= flags & router.Pins
+	s.srv.sequenced = s.srv.sequenced || flags.Has(router.Sequence)
 }

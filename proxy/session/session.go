@@ -52,6 +52,7 @@ type Session struct {
 	turns       uint64              // answered
 	retried     uint32              // turns run again elsewhere
 	erred       uint32              // turns answered with an error of walgate's own
+	sequenceOn  uint64              // the server connection on which it has advanced a sequence last; 0: none
 	id          uint32              // what the client knows as its process id
 	phase       phase
 	mode        PoolMode

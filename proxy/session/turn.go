@@ -17,6 +17,7 @@ type turn struct {
 	fresh    bool // of the unnamed statement
 	needs    bool // something in it needs a server
 	flush    bool // it ended with Flush: more of it will come
+	recalls  bool // something in it is about the session's place in a sequence
 	frames   int
 	verdict  router.Verdict // of its first frame, if that is a Query
 	hint     router.Hint
@@ -163,6 +164,7 @@ func (s *Session) look(t *turn, p wire.Piece) {
 		case st != nil:
 			s.hinted(t, &st.verdict.Hint, nil, st.asked)
 			t.block = t.block || st.verdict.Flags.Has(router.TxControl)
+			t.recalls = t.recalls || st.verdict.Flags.Has(router.Recalls|router.Sequence)
 			t.noteOwn(st.about)
 			t.write = t.write || !s.mayRead(s.judged(st), []byte(nil), st.text) || s.wasRefused(st.fingerprint)
 		}
@@ -178,6 +180,7 @@ func (s *Session) look(t *turn, p wire.Piece) {
 }
 
 func (s *Session) judge(t *turn, v *router.Verdict, text []byte) {
+	t.recalls = t.recalls || v.Flags.Has(router.Recalls|router.Sequence)
 	s.hinted(t, &v.Hint, text, "")
 	t.block = t.block || v.Flags.Has(router.TxControl)
 	t.noteOwn(s.ownStatement(v, text))
