@@ -168,3 +168,50 @@ func TestConsistencyUnderDisturbance(t *testing.T) {
 		}
 	}
 }
+
+// Sessions that read all the time do not stay for good with the standby that was there when they came.
+func TestReadersMoveToStandbyThatIsBack(t *testing.T) {
+	s := newSetup(t, func(c *proxy.Config) { c.MaxLag, c.ReturnAfter = 10*time.Second, 50*time.Millisecond })
+	standbys := s.withStandbys(t, 2)
+	standbys[1].stop(t)
+	eventually(t, "one standby", func() bool { return !s.board.Load().Status("node3").Reachable })
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var mu sync.Mutex
+	counts := map[int]int{} // reads by port, since they were last looked at
+	var readers sync.WaitGroup
+	defer readers.Wait()
+	defer cancel()
+	for range 12 {
+		conn := s.connect(t)
+		readers.Go(func() { // ends with the test
+			for ctx.Err() == nil {
+				var port int
+				if err := conn.QueryRow(ctx, "select inet_server_port()").Scan(&port); err != nil {
+					if ctx.Err() == nil {
+						t.Error(err)
+					}
+					return
+				}
+				mu.Lock()
+				counts[port]++
+				mu.Unlock()
+			}
+		})
+	}
+	look := func() (there, back int) {
+		mu.Lock()
+		defer mu.Unlock()
+		there, back = counts[standbys[0].port], counts[standbys[1].port]
+		if there+back > 1000 {
+			clear(counts)
+		}
+		return there, back
+	}
+	eventually(t, "reads on the only standby", func() bool { there, back := look(); return there > 1000 && back == 0 })
+	standbys[1].start(t)
+	eventually(t, "a quarter of the reads on the standby that is back", func() bool {
+		there, back := look()
+		return there+back > 1000 && back*4 > there+back
+	})
+}

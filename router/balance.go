@@ -66,7 +66,7 @@ func (in *Input) standing(i int) *Standing {
 // Differences of cost that are not worth a preference, and one that is worth leaving the session's standby for.
 const (
 	closeCost   = 1.5
-	unfaithful  = 3
+	unfaithful  = 2
 	leastWait   = 200 * time.Microsecond // nothing is faster, as far as costs are concerned
 	stickyWhy   = "the standby of the session's last read"
 	balancedWhy = "the better of two standbys that are fresh enough"
