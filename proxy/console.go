@@ -81,6 +81,7 @@ func (c *console) Snapshot() *admin.Snapshot {
 			return rule.Servers, rule.DatabaseClients
 		},
 	}
+	snap.Standings = s.broker.standings(snap.Now)
 	since := s.sessions.since()
 	for _, info := range s.Sessions() {
 		snap.Sessions = append(snap.Sessions, admin.Session{

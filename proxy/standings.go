@@ -58,3 +58,13 @@ func (s *standings) appendTo(dst []router.Standing, st *state, now replication.I
 	}
 	return dst
 }
+
+// standings returns what is known of the members now, by name.
+func (b *broker) standings(now replication.Instant) map[replication.NodeID]router.Standing {
+	st := b.state.Load()
+	all := make(map[replication.NodeID]router.Standing, len(st.view.Members))
+	for i, one := range b.stood.Load().appendTo(nil, st, now) {
+		all[st.view.Members[i].Name] = one
+	}
+	return all
+}

@@ -56,8 +56,12 @@ func (s *Snapshot) eligible(m replication.Member) (bool, string) {
 	}
 	view := s.View
 	view.Members = []replication.Member{m}
+	standing, known := s.Standings[m.Name]
+	if !known {
+		standing.Traits = router.TraitsOf(&m)
+	}
 	choice := router.Pick(router.Input{View: &view, Board: &s.Board, Now: s.Now, Kind: router.Read, Limits: s.Limits,
-		Requirement: router.Requirement{Bounded: true}})
+		Members: []router.Standing{standing}, Requirement: router.Requirement{Bounded: true}})
 	return choice.Role == replication.RoleStandby && choice.Node == m.Name, choice.Why
 }
 

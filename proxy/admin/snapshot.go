@@ -30,19 +30,21 @@ type Snapshot struct {
 	Now  replication.Instant
 	Wall time.Time // the same moment
 
-	Version  string
-	View     replication.View
-	Board    replication.StatusBoard
-	Grant    replication.Grant
-	Limits   router.Limits
-	Held     int // sessions that wait because no node can serve them
-	Sessions []Session
-	Servers  []pool.ServerInfo
-	Pools    []pool.Stats
-	Meters   []pool.Metered
-	Failures *session.Codes // errors of walgate's own
-	Routes   []Route
-	Logins   map[string]uint64 // successful ones, by database
+	Version string
+	View    replication.View
+	Board   replication.StatusBoard
+	Grant   replication.Grant
+	Limits  router.Limits
+	// Standings of the members, with their tags; a member without one is taken as its status says.
+	Standings map[replication.NodeID]router.Standing
+	Held      int // sessions that wait because no node can serve them
+	Sessions  []Session
+	Servers   []pool.ServerInfo
+	Pools     []pool.Stats
+	Meters    []pool.Metered
+	Failures  *session.Codes // errors of walgate's own
+	Routes    []Route
+	Logins    map[string]uint64 // successful ones, by database
 
 	PausedAll bool
 	Paused    []string // databases

@@ -141,7 +141,15 @@ func TestValidate(t *testing.T) {
 		"auth query":          {change: func(c *app.Config) { c.Proxy.Auth.Source = []string{"query"} }, want: "proxy.auth.query: must be set"},
 		"auth file":           {change: func(c *app.Config) { c.Proxy.Auth.Source = []string{"file"} }, want: "proxy.auth.user_file: must be set"},
 		"open user file":      {change: func(c *app.Config) { c.Proxy.Auth.UserFile = openFile(t) }, want: "proxy.auth.user_file: "},
-		"log level":           {change: func(c *app.Config) { c.Log.Level = "loud" }, want: `log.level: "loud"; allowed: debug`},
+		"fallback":            {change: func(c *app.Config) { c.Proxy.Routing.Fallback = "primray" }, want: `proxy.routing.fallback: "primray", did you mean "primary"?; allowed: primary, error`},
+		"lost writes":         {change: func(c *app.Config) { c.Proxy.Routing.LostWrites = "" }, want: `proxy.routing.lost_writes: ""; allowed: notice, error`},
+		"primary share":       {change: func(c *app.Config) { c.Proxy.Routing.PrimaryShare = 101 }, want: "proxy.routing.primary_share: 101; allowed: 0 to 100"},
+		"wait":                {change: func(c *app.Config) { c.Proxy.Routing.Wait = -1 }, want: "proxy.routing.wait: -1ns; allowed: 0 or more"},
+		"level of a listener": {change: func(c *app.Config) {
+			c.Proxy.Listeners = []app.ListenerConfig{{Listen: "127.0.0.1:1", Target: "auto", Consistency: "sesion"}}
+		}, want: `proxy.listeners[0].consistency: "sesion", did you mean "session"?`},
+		"lag of a pool": {change: func(c *app.Config) { c.Proxy.Pools = []app.PoolRuleConfig{{MaxLag: -1}} }, want: "proxy.pools[0].max_lag: -1ns; allowed: 0 or more"},
+		"log level":     {change: func(c *app.Config) { c.Log.Level = "loud" }, want: `log.level: "loud"; allowed: debug`},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
