@@ -280,8 +280,8 @@ func (c *classifier) isCatalog(t Token) bool {
 }
 
 // isColumnList reports whether name( opens the column list of an alias, a common table expression or a target, or the
-// modifier of a type, and calls nothing: AS x(a), WITH x(a), ) x(a), t x(a), INTO x(a), TABLESAMPLE x(1), ::x(1). Only behind DISTINCT
-// ON (...) and OPERATOR(...) may a call follow a parenthesis.
+// modifier of a type, and calls nothing: AS x(a), WITH x(a), ) x(a), t x(a), INTO x(a), ORDINALITY x(a),
+// TABLESAMPLE x(1), ::x(1). Only behind DISTINCT ON (...) and OPERATOR(...) may a call follow a parenthesis.
 func (c *classifier) isColumnList(name chain) bool {
 	before := c.text(name.context)
 	switch name.context.Kind {
@@ -289,7 +289,7 @@ func (c *classifier) isColumnList(name chain) bool {
 		return true // an expression has ended
 	case TokenWord:
 		return equalFold(before, "as") || equalFold(before, "with") || equalFold(before, "recursive") ||
-			equalFold(before, "into") || equalFold(before, "tablesample") || !c.isKeyword(name.context)
+			equalFold(before, "into") || equalFold(before, "tablesample") || equalFold(before, "ordinality") || !c.isKeyword(name.context)
 	case TokenPunct:
 		switch before[0] {
 		case ')':

@@ -47,7 +47,7 @@ system_user timeofday to_bin to_oct unicode_assigned uuid_extract_timestamp uuid
 const syntaxWords = `all and any array as between bit case cast char character check coalesce collate cube dec decimal default
 distinct else end except exists extract fetch float for from greatest group grouping having in int integer intersect
 interval lateral least limit national nchar not null nullif numeric offset on only or order overlay position real
-returning rollup row select setof smallint some substring symmetric then time timestamp to treat trim union unique using values
+returning rollup row select setof smallint some substring symmetric then time timestamp to trim union unique using values
 varchar variadic when where window with xmlattributes xmlconcat xmlelement xmlexists xmlforest xmlnamespaces xmlparse
 xmlpi xmlroot xmlserialize xmltable current_time current_timestamp localtime localtimestamp do constraint references
 foreign primary`
@@ -62,7 +62,8 @@ var callableWords = map[string]string{
 	"passing": "", "path": "", "columns": "", "value": "", "insert": "",
 }
 
-const volatileBuiltins = `brin_desummarize_range brin_summarize_new_values brin_summarize_range current_query currtid2
+// What is PostgreSQL's own and has an effect, or runs what it is told: TREAT(x AS f) calls f.
+const volatileBuiltins = `treat brin_desummarize_range brin_summarize_new_values brin_summarize_range current_query currtid2
 cursor_to_xml cursor_to_xmlschema gin_clean_pending_list lo_close lo_creat lo_create lo_export lo_from_bytea lo_get
 lo_import lo_lseek lo_lseek64 lo_put lo_tell lo_tell64 lo_truncate lo_truncate64 lo_unlink loread lowrite
 pg_advisory_xact_lock pg_advisory_xact_lock_shared pg_try_advisory_xact_lock pg_try_advisory_xact_lock_shared

@@ -46,6 +46,8 @@ select current_setting(«'transaction_read_only'¦'in_hot_standby'¦'port'¦'dat
 select «cmin¦CMAX::text¦c.cmin¦"cmin"¦U&"\0063max"» from customers c where id = 1
 # Large objects.
 select «lo_create(0)¦lo_creat(-1)¦lo_from_bytea(0, 'x')¦lo_get(1)¦lo_open(1, 131072)¦lo_unlink(1)¦lo_put(1, 0, 'x')¦loread(1, 1)¦lowrite(1, 'x')»
+# A call in disguise.
+select treat(«5::bigint as pg_advisory_xact_lock¦'counter' as nextval¦1 as int¦'x' as text»)
 # SQL from strings.
 select «query_to_xml('select 1', true, true, '')¦cursor_to_xml('c', 1, true, true, '')¦table_to_xml('scratch', true, true, '')¦schema_to_xml('evil', true, true, '')¦ts_stat('select search from products')¦ts_rewrite('a', 'select ''a''::tsquery, ''b''::tsquery')»
 select setseed(0.5)

@@ -20,7 +20,7 @@ select * from orders o join shop.orders s using (id) order by id
 select * from orders o join shop.orders s using (id) as u order by u.id
 select * from customers c, lateral (select * from orders o where o.customer_id = c.id order by id limit 1) x order by c.id limit 3
 select * from customers c left join lateral (select max(total) as m from orders where customer_id = c.id) m on true where c.id < 4 order by 1
-select * from generate_series(1, 3) «as g¦g¦as g(i)¦g(i)¦with ordinality¦with ordinality as g(i, n)»
+select * from generate_series(1, 3) «with ordinality g(i, n)¦as g¦g¦as g(i)¦g(i)¦with ordinality¦with ordinality as g(i, n)»
 select * from unnest(array[1,2], array['a','b']) «as u(a, b)¦with ordinality as u(a, b, n)¦u(a, b)»
 select * from rows from (generate_series(1, 2), generate_series(1, 3)) as r(a, b)
 select * from json_to_record('{"a":1}') as x(a int, b text)
@@ -82,7 +82,6 @@ select position('b' in 'abc'), substring('abc' from 2), substring('abc' from 1 f
 select xmlelement(name a, xmlattributes(1 as b), 'c'), xmlforest(1 as a), xmlconcat('<a/>', '<b/>'), xmlpi(name php), xmlserialize(content '<a/>' as text), xmlparse(document '<a/>'), xmlroot('<a/>', version '1.0'), xmlexists('//n' passing '<n/>'), xmlagg(x) from (values ('<a/>'::xml)) v(x)
 select x.* from products, xmltable('/p' passing doc columns id int path '@id', n text path 'n') x where products.id = 3
 select (timestamp '2024-01-01', interval '1 day') overlaps (timestamp '2024-01-01', timestamp '2024-01-02')
-select treat('1' as int)
 select pg_typeof(1), pg_typeof('a'::text)
 select least(1, 2), greatest('a', 'b')
 select to_char(timestamp '2024-01-01', 'YYYY'), date_trunc('month', timestamp '2024-02-03'), age(timestamp '2024-01-02', timestamp '2024-01-01'), date_part('day', date '2024-01-05'), make_date(2024, 1, 1), to_date('2024', 'YYYY'), to_timestamp(0) at time zone 'UTC', justify_days('40 days')
