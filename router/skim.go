@@ -86,9 +86,13 @@ func (c *classifier) skim(name *chain) {
 				goto lexer
 			}
 			kind = TokenOperator
-		case b == '(' && tok.Kind != TokenWord && tok.Kind != TokenQuoted && (tok.Kind != TokenPunct || sql[tok.Start] != '.'):
-			c.nest++
+		case b == '(':
 			pos++
+			if tok.Kind == TokenWord || tok.Kind == TokenQuoted || tok.Kind == TokenPunct && sql[tok.Start] == '.' { // a call?
+				c.prev, c.tok, c.lx.pos = tok, Token{Kind: TokenPunct, Start: int32(start), End: int32(pos)}, pos
+				return
+			}
+			c.nest++
 		case b == ')' && c.nest > 1:
 			c.nest--
 			pos++
@@ -106,6 +110,9 @@ func (c *classifier) skim(name *chain) {
 			name.last = this
 		}
 		prev, tok = tok, this
+		if pos < len(sql) && sql[pos] == ' ' {
+			pos++ // most tokens are followed by one
+		}
 	}
 lexer:
 	c.prev, c.tok, c.lx.pos = prev, tok, pos
