@@ -22,12 +22,14 @@ type Config struct {
 	Base      string   // endpoint that the others are compared with; empty: the first of Bases that can do the workload
 
 	Rounds    int
-	Seconds   int // of one run
-	Pool      int // server connections of a pooler
-	Rate      int // transactions per second of the workloads with a fixed rate
-	Scale     int // of pgbench's tables
-	Megabytes int // of one large result or COPY
-	Idle      int // clients that idle; 0: not measured
+	Seconds   int  // of one run
+	Pool      int  // server connections of a pooler
+	Rate      int  // transactions per second of the workloads with a fixed rate
+	Scale     int  // of pgbench's tables
+	Megabytes int  // of one large result or COPY
+	Idle      int  // clients that idle; 0: not measured
+	IdleTLS   bool // and as many over TLS
+	Crowd     int  // clients that all work at once; 0: not measured
 
 	Syscalls bool // an extra run of each workload in which system calls are counted
 	Profile  bool // an extra run of each workload in which walgate's CPU is profiled, into Out
@@ -66,6 +68,8 @@ func (c Config) validate() error {
 		return fmt.Errorf("pool %d, rate %d, scale %d, megabytes %d: out of range", c.Pool, c.Rate, c.Scale, c.Megabytes)
 	case c.Idle < 0 || c.Idle > maxIdle:
 		return fmt.Errorf("idle clients %d; allowed: 0 to %d", c.Idle, maxIdle)
+	case c.Crowd < 0 || c.Crowd > maxIdle:
+		return fmt.Errorf("clients that all work at once %d; allowed: 0 to %d", c.Crowd, maxIdle)
 	case c.Profile && c.Out == "":
 		return fmt.Errorf("profiles need a folder to be written to")
 	}
@@ -115,8 +119,8 @@ func (c Config) cells() ([]cell, error) {
 			all = append(all, cell{w, n})
 		}
 	}
-	if len(all) == 0 && c.Idle == 0 {
-		return nil, fmt.Errorf("nothing to measure: neither a workload with clients nor idle clients")
+	if len(all) == 0 && c.Idle == 0 && c.Crowd == 0 {
+		return nil, fmt.Errorf("nothing to measure: neither a workload with clients nor idle clients nor a crowd")
 	}
 	return all, nil
 }

@@ -135,11 +135,23 @@ func (g *ground) startEndpoint(ctx context.Context, e *endpoint, api string) (er
 	return until(ctx, startLimit, e.process, func(ctx context.Context) error { return g.ask(ctx, e) })
 }
 
+// restart ends the endpoint's process and starts another.
+func (g *ground) restart(ctx context.Context, e *endpoint) error {
+	if err := e.end(); err != nil {
+		return fmt.Errorf("restart %s: %w", e.name, err)
+	}
+	if err := g.startEndpoint(ctx, e, strings.TrimPrefix(e.api, "http://")); err != nil {
+		return fmt.Errorf("restart %s: %w", e.name, err)
+	}
+	return nil
+}
+
 // startWalgate starts a stateless proxy. With one node, which is the primary, every statement runs there; each is
 // classified all the same.
 func (g *ground) startWalgate(ctx context.Context, e *endpoint, api string, env ...string) (err error) {
 	e.pooled, e.api, e.version = true, "http://"+api, versionOf(ctx, g.cfg.Walgate, "version")
 	env = append(env, "WALGATE_PROXY_ID="+e.name, "WALGATE_PROXY_LISTEN="+e.address, "WALGATE_API_LISTEN="+api,
+		"WALGATE_PROXY_TLS_MODE=allow", "WALGATE_PROXY_TLS_CERT_FILE="+g.path(certificateFile), "WALGATE_PROXY_TLS_KEY_FILE="+g.path(keyFile),
 		"WALGATE_API_PPROF="+strconv.FormatBool(g.cfg.Profile))
 	e.process, err = spawn(g.dir, start{name: e.name, program: g.cfg.Walgate, args: []string{"proxy", "--config", g.path("proxy.yaml")},
 		env: env, stop: syscall.SIGTERM})
@@ -168,10 +180,14 @@ auth_file = %s
 pool_mode = %s
 default_pool_size = %d
 max_client_conn = %d
+client_tls_sslmode = allow
+client_tls_cert_file = %s
+client_tls_key_file = %s
 log_connections = 0
 log_disconnections = 0
 log_stats = 0
-`, benchDatabase, g.cfg.Port+portPostgres, host, port, g.path(e.name+".users"), mode, pool, maxIdle+1000)
+`, benchDatabase, g.cfg.Port+portPostgres, host, port, g.path(e.name+".users"), mode, pool, maxIdle+1000,
+		g.path(certificateFile), g.path(keyFile))
 	if knows {
 		config += "max_prepared_statements = 200\n"
 	}

@@ -207,11 +207,12 @@ func testMeasure(t *testing.T, walgate string) {
 	cfg := realConfig(t, walgate)
 	cfg.Endpoints, cfg.Workloads, cfg.Base = []string{endpointDirect, endpointWalgate}, []string{"select-simple:2", "copy-in:1", "result:1"}, endpointWalgate
 	cfg.Rounds, cfg.Seconds, cfg.Idle, cfg.Megabytes, cfg.Out = 1, 2, 20, 2, t.TempDir()
+	cfg.IdleTLS, cfg.Crowd = true, 30
 	report, err := Measure(t.Context(), cfg)
 	if err := errors.Join(err, report.Failed()); err != nil {
 		t.Fatal(err)
 	}
-	if len(report.Lines) != 6 || len(report.Syscalls) != 3 || len(report.Idle) != 1 {
+	if len(report.Lines) != 6 || len(report.Syscalls) != 3 || len(report.Idle) != 2 || len(report.Crowds) != 1 {
 		t.Fatalf("got %d lines, %d counts of calls, %d of idle clients", len(report.Lines), len(report.Syscalls), len(report.Idle))
 	}
 	for _, l := range report.Lines {
@@ -225,8 +226,13 @@ func testMeasure(t *testing.T, walgate string) {
 			t.Errorf("calls are missing: %+v", s)
 		}
 	}
-	if i := report.Idle[0]; i.Problem != "" || i.LoginMicros <= 0 {
-		t.Errorf("idle clients: %+v", i)
+	for _, i := range report.Idle {
+		if i.Problem != "" || i.BeforeBytes <= 0 || i.UsedBytes <= 0 {
+			t.Errorf("idle clients: %+v", i)
+		}
+	}
+	if c := report.Crowds[0]; c.Problem != "" || c.TPS <= 0 || c.LeastTurns < 1 || c.MaxMS < c.P50MS || c.MostTurns < c.MedianTurns {
+		t.Errorf("crowd: %+v", c)
 	}
 	for _, name := range []string{"throughput.json", "throughput.html"} {
 		if _, err := os.Stat(filepath.Join(cfg.Out, name)); err != nil {

@@ -124,7 +124,7 @@ api: {listen: %q}
 		g.path("etcd"), g.address(portStore), g.address(portStorePeer), g.address(portNodeProxy), g.address(portNodeAPI))
 	proxy := common + fmt.Sprintf("store: {endpoints: [\"http://%s\"]}\nproxy: {pool: {max: %d}, max_clients: %d}\n",
 		g.address(portStore), g.cfg.Pool, maxIdle+1000)
-	return errors.Join(
+	return errors.Join(g.writeCertificate(),
 		os.WriteFile(g.secret, []byte(rand.Text()+rand.Text()), 0o600), os.WriteFile(g.path("password"), []byte(g.password), 0o600),
 		os.WriteFile(g.path("node.yaml"), []byte(node), 0o644), os.WriteFile(g.path("proxy.yaml"), []byte(proxy), 0o644),
 		os.Mkdir(g.path("run"), 0o755))

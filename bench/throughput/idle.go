@@ -6,16 +6,16 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Idle is what clients cost a proxy that do nothing. The kernel's memory is not counted.
 type Idle struct {
 	Endpoint    string  `json:"endpoint"`
 	Clients     int     `json:"clients"`
+	TLS         bool    `json:"tls"`
 	BeforeBytes int64   `json:"before_bytes"`     // resident, with no clients
 	FreshBytes  float64 `json:"fresh_bytes"`      // more, by client, after they have logged in
 	UsedBytes   float64 `json:"used_bytes"`       // more, by client, after one query each
@@ -33,17 +33,31 @@ func (b *bench) idle(ctx context.Context) error {
 		if !e.pooled {
 			continue
 		}
-		i := Idle{Endpoint: e.name, Clients: b.cfg.Idle}
-		if err := b.idleOn(ctx, e, &i); err != nil {
-			i.Problem = err.Error()
+		for _, encrypted := range []bool{false, true} {
+			if encrypted && !b.cfg.IdleTLS {
+				continue
+			}
+			i := Idle{Endpoint: e.name, Clients: b.cfg.Idle, TLS: encrypted}
+			if err := b.idleOn(ctx, e, &i); err != nil {
+				i.Problem = err.Error()
+			}
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			b.report.Idle = append(b.report.Idle, i)
+			b.cfg.say("idle  %-18s %s %.2f kB a client fresh, %.2f after a query, %.2f %% CPU  %s", e.name, i.how(), i.FreshBytes/1024, i.UsedBytes/1024,
+				i.CPUPercent, i.Problem)
 		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		b.report.Idle = append(b.report.Idle, i)
-		b.cfg.say("idle  %-18s %.2f kB a client fresh, %.2f after a query, %.2f %% CPU  %s", e.name, i.FreshBytes/1024, i.UsedBytes/1024, i.CPUPercent, i.Problem)
 	}
 	return nil
+}
+
+// how tells how the clients were connected.
+func (i Idle) how() string {
+	if i.TLS {
+		return "TLS"
+	}
+	return "clear"
 }
 
 // idleLimit bounds logins and queries of all idle clients.
@@ -52,23 +66,21 @@ const idleLimit = 5 * time.Minute
 func (b *bench) idleOn(ctx context.Context, e *endpoint, i *Idle) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, idleLimit, fmt.Errorf("not within %v", idleLimit))
 	defer cancel()
+	if err := b.ground.restart(ctx, e); err != nil { // what it needed before is not to hide what it needs now
+		return err
+	}
 	before, err := readUsage(e.pid())
 	if err != nil {
 		return err
 	}
-	conns := make([]*pgconn.PgConn, b.cfg.Idle)
-	defer func() {
-		for _, conn := range conns {
-			if conn != nil {
-				_ = conn.Close(ctx) // the proxy may keep nothing of it
-			}
-		}
-	}()
-	if err := inParallel(len(conns), func(n int) (err error) {
-		conns[n], err = pgconn.Connect(ctx, b.ground.url(e.address, benchUser, benchDatabase))
+	address := b.ground.url(e.address, benchUser, benchDatabase)
+	if i.TLS {
+		address = strings.Replace(address, "sslmode=disable", "sslmode=require", 1)
+	}
+	conns, hangUp, err := b.logIn(ctx, b.cfg.Idle, address)
+	defer hangUp()
+	if err != nil {
 		return err
-	}); err != nil {
-		return fmt.Errorf("log in: %w", err)
 	}
 	fresh, err := readUsage(e.pid())
 	if err != nil {

@@ -31,6 +31,7 @@ type Report struct {
 	Lines    []Line     `json:"lines"`
 	Syscalls []Syscalls `json:"syscalls"`
 	Idle     []Idle     `json:"idle"`
+	Crowds   []Crowd    `json:"crowds"`
 	Samples  []Sample   `json:"samples"`
 }
 
@@ -215,8 +216,15 @@ func (r Report) WriteTable(w io.Writer) error {
 		fmt.Fprintf(out, "\n\nidle\tclients\tendpoint\tkB fresh\tkB used\tCPU %%\tlogin us\tRSS before MB\t\n")
 	}
 	for _, i := range r.Idle {
-		fmt.Fprintf(out, "\t%d\t%s\t%.2f\t%.2f\t%.2f\t%.0f\t%.1f\t%s\n", i.Clients, i.Endpoint, i.FreshBytes/1024, i.UsedBytes/1024, i.CPUPercent, i.LoginMicros,
+		fmt.Fprintf(out, "%s\t%d\t%s\t%.2f\t%.2f\t%.2f\t%.0f\t%.1f\t%s\n", i.how(), i.Clients, i.Endpoint, i.FreshBytes/1024, i.UsedBytes/1024, i.CPUPercent, i.LoginMicros,
 			float64(i.BeforeBytes)/(1<<20), i.Problem)
+	}
+	if len(r.Crowds) > 0 {
+		fmt.Fprintf(out, "\n\ncrowd\tclients\tendpoint\ttps\tp50 ms\tp99\tmax\tturns of a client: least\tmedian\tmost\tCPU us\t\n")
+	}
+	for _, c := range r.Crowds {
+		fmt.Fprintf(out, "\t%d\t%s\t%.0f\t%.1f\t%.1f\t%.1f\t%.0f\t%.0f\t%.0f\t%.1f\t%s\n", c.Clients, c.Endpoint, c.TPS, c.P50MS, c.P99MS, c.MaxMS,
+			c.LeastTurns, c.MedianTurns, c.MostTurns, c.CPUMicros, c.Problem)
 	}
 	if err := out.Flush(); err != nil {
 		return fmt.Errorf("write table: %w", err)

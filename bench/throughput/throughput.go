@@ -22,6 +22,9 @@ func Measure(ctx context.Context, cfg Config) (report Report, err error) {
 	}()
 	report = Report{Began: time.Now(), CPUs: runtime.NumCPU(), Pool: cfg.Pool, Rounds: cfg.Rounds, Seconds: cfg.Seconds, Rate: cfg.Rate,
 		Scale: cfg.Scale, Megabytes: cfg.Megabytes, Versions: map[string]string{}}
+	if err := allowFiles(max(cfg.Idle, cfg.Crowd)); err != nil {
+		return report, err
+	}
 	g, err := prepareGround(ctx, cfg)
 	defer func() { err = errors.Join(err, g.close()) }()
 	if err != nil {
@@ -82,7 +85,10 @@ func (b *bench) run(ctx context.Context) error {
 			return err
 		}
 	}
-	return b.idle(ctx)
+	if err := b.idle(ctx); err != nil {
+		return err
+	}
+	return b.crowd(ctx)
 }
 
 // able returns the endpoints on which the workload runs, in an order of chance.

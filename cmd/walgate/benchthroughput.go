@@ -28,7 +28,7 @@ func newBenchThroughput() *cobra.Command {
 			}
 			cfg.Walgate, cfg.Progress = self, cmd.ErrOrStderr()
 			report, err := throughput.Measure(cmd.Context(), cfg)
-			if len(report.Lines)+len(report.Idle) > 0 {
+			if len(report.Lines)+len(report.Idle)+len(report.Crowds) > 0 {
 				err = errors.Join(err, report.WriteTable(cmd.OutOrStdout()))
 			}
 			return errors.Join(err, report.Failed())
@@ -46,6 +46,8 @@ func newBenchThroughput() *cobra.Command {
 	f.IntVar(&cfg.Scale, "scale", cfg.Scale, "of pgbench's tables")
 	f.IntVar(&cfg.Megabytes, "megabytes", cfg.Megabytes, "size of a large result or COPY")
 	f.IntVar(&cfg.Idle, "idle", cfg.Idle, "clients that idle, to measure memory; 0: none")
+	f.BoolVar(&cfg.IdleTLS, "idle-tls", cfg.IdleTLS, "measure as many idle clients over TLS too")
+	f.IntVar(&cfg.Crowd, "crowd", cfg.Crowd, "clients that all work at once, to measure waits and fairness; 0: none")
 	f.StringVar(&cfg.PgBouncer, "pgbouncer", cfg.PgBouncer, "another PgBouncer than the one in PATH, for the endpoint pgbouncer-other")
 	f.BoolVar(&cfg.Syscalls, "syscalls", cfg.Syscalls, "count system calls in an extra run of each workload")
 	f.BoolVar(&cfg.Profile, "profile", cfg.Profile, "profile walgate's CPU in an extra run of each workload, into --out")
