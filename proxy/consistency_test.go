@@ -140,7 +140,10 @@ func TestConsistencyUnderDisturbance(t *testing.T) {
 	standbys := s.withStandbys(t, 2)
 	for _, level := range []string{"session", "strong", "eventual"} {
 		n := reads(t, 20_000)
-		if level == "eventual" {
+		switch level {
+		case "strong":
+			n = reads(t, 10_000) // these wait for the standbys
+		case "eventual":
 			n = 5_000
 		}
 		load := s.testLoad(level, n)
