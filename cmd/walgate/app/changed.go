@@ -1,6 +1,9 @@
 package app
 
-import "reflect"
+import (
+	"reflect"
+	"strings"
+)
 
 // Changed lists the keys whose values differ.
 func Changed(before, after Config) []string {
@@ -20,4 +23,18 @@ func compareSection(path string, before, after reflect.Value, keys *[]string) {
 			*keys = append(*keys, name)
 		}
 	}
+}
+
+// apply copies the value of one key.
+func apply(to, from *Config, key string) {
+	target, source := reflect.ValueOf(to).Elem(), reflect.ValueOf(from).Elem()
+	for name := range strings.SplitSeq(key, ".") {
+		for i := range target.NumField() {
+			if target.Type().Field(i).Tag.Get("key") == name {
+				target, source = target.Field(i), source.Field(i)
+				break
+			}
+		}
+	}
+	target.Set(source)
 }

@@ -44,7 +44,7 @@ import (
 // common is what a node and a stateless proxy have alike: the store that is followed, the status board, the proxy
 // server and the API.
 type common struct {
-	cfg      Config
+	cfg      Config        // as this process was started with
 	file     string        // that cfg was read from
 	stopped  chan struct{} // the console says SHUTDOWN; room for one
 	log      *slog.Logger
@@ -58,6 +58,8 @@ type common struct {
 	boards   replication.Feed[replication.StatusBoard]
 	// parameters are those of PostgreSQL in the file; a reload publishes.
 	parameters replication.Feed[map[string]string]
+	reloading  sync.Mutex             // held while a reload is applied
+	applied    atomic.Pointer[Config] // cfg, and what was applied since
 	monitor    *monitor.Monitor
 	proxy      *proxy.Server
 	reloadTLS  func(secure.ClientConfig, secure.ServerConfig) error
@@ -86,6 +88,7 @@ func newCommon(cfg Config, file string, stderr io.Writer) (*common, error) {
 	c.log, c.level = newLogger(cfg.Log, stderr)
 	c.mesh = takeover.NewMesh(func(processID uint32, secret []byte) { c.proxy.Cancel(processID, secret) }, c.log.With("part", "takeover"))
 	c.parameters.Publish(cfg.Postgres.Parameters)
+	c.applied.Store(&cfg)
 	c.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if cfg.API.TokenFile != "" {
 		if c.token, err = ReadSecret(cfg.API.TokenFile); err != nil {
@@ -305,8 +308,10 @@ func (c *common) spawn(ctx context.Context, group *sync.WaitGroup, what string, 
 	})
 }
 
-// reload reads the file again and applies what can be applied live; the rest is named.
+// reload reads the file again and applies what can be applied live; the rest is named, at each reload until the restart.
 func (c *common) reload(file string) error {
+	c.reloading.Lock()
+	defer c.reloading.Unlock()
 	fresh, err := Load(file, os.Environ())
 	if err != nil {
 		return err
@@ -318,13 +323,17 @@ func (c *common) reload(file string) error {
 	if err := fresh.Validate(kind); err != nil {
 		return err
 	}
+	if kind == KindProxy {
+		fresh.Node = NodeConfig{Host: fresh.Node.Host} // as RunProxy does
+	}
 	// The files may have changed under the same names.
 	tlsErr := c.reloadTLS(fresh.Proxy.TLS.leg(), fresh.Proxy.ServerTLS.leg())
 	access, accessErr := ReadAccess(fresh.Proxy.Auth) // if one of them is wrong, all stay as they were
 	if accessErr == nil && c.proxy != nil {
 		c.proxy.SetAccess(access)
 	}
-	for _, key := range Changed(c.cfg, fresh) {
+	now := *c.applied.Load()
+	for _, key := range Changed(now, fresh) {
 		switch {
 		case key == "log.level":
 			c.level.Set(parseLevel(fresh.Log.Level))
@@ -334,7 +343,7 @@ func (c *common) reload(file string) error {
 			if tlsErr != nil {
 				continue // which is told below
 			}
-		case key == "proxy.auth.hba" || key == "proxy.auth.hba_file" || key == "proxy.auth.ident_file" || key == "proxy.auth.user_file":
+		case slices.Contains(accessKeys, key):
 			if accessErr != nil {
 				continue // as above
 			}
@@ -342,8 +351,10 @@ func (c *common) reload(file string) error {
 			c.log.Warn("configuration changed, a restart is needed", "key", key)
 			continue
 		}
+		apply(&now, &fresh, key)
 		c.log.Info("configuration applied", "key", key)
 	}
+	c.applied.Store(&now)
 	return errors.Join(tlsErr, accessErr)
 }
 

@@ -22,12 +22,15 @@ func (c *common) consoleDeps(deps proxy.Deps) proxy.Deps {
 }
 
 // live are the keys that a reload applies; the console can SET the first of them.
-var live = []string{"log.level", "postgres.parameters", "proxy.tls.", "proxy.server_tls."}
+var live = append([]string{"log.level", "postgres.parameters", "proxy.tls.", "proxy.server_tls."}, accessKeys...)
+
+// accessKeys are those of the live keys that say who may log in how.
+var accessKeys = []string{"proxy.auth.hba", "proxy.auth.hba_file", "proxy.auth.ident_file", "proxy.auth.user_file"}
 
 // settings are the keys and values of the configuration, which names the files of secrets but holds none.
 func (c *common) settings() []admin.Setting {
 	var list []admin.Setting
-	flatten("", reflect.ValueOf(c.cfg), reflect.ValueOf(Default()), &list)
+	flatten("", reflect.ValueOf(*c.applied.Load()), reflect.ValueOf(Default()), &list)
 	for i := range list {
 		if list[i].Key == "log.level" {
 			list[i].Value = strings.ToLower(c.level.Level().String())

@@ -194,6 +194,8 @@ func TestReloadNamesWhatNeedsARestart(t *testing.T) {
 		return nil
 	}}
 	c.log, c.level = newLogger(cfg.Log, &said)
+	c.cfg.Node = NodeConfig{Host: cfg.Node.Host}
+	c.applied.Store(&c.cfg)
 	write("log: {level: debug}\nproxy: {listen: \"127.0.0.1:2\", tls: {mode: allow}}\npostgres: {parameters: {jit: off}}\n")
 	if err := c.reload(path); err != nil {
 		t.Fatal(err)
@@ -208,5 +210,16 @@ func TestReloadNamesWhatNeedsARestart(t *testing.T) {
 	write("log: {level: loud}\n")
 	if err := c.reload(path); !errors.Is(err, ErrConfig) || c.level.Level() != parseLevel("debug") {
 		t.Errorf("a bad file: %v, level %s", err, c.level.Level())
+	}
+	said.Reset()
+	write("proxy: {listen: \"127.0.0.1:2\", tls: {mode: allow}}\n") // back to where it was, but for what needs a restart
+	if err := c.reload(path); err != nil || c.level.Level() != parseLevel("info") {
+		t.Errorf("back: %v, level %s", err, c.level.Level())
+	}
+	if got := c.applied.Load(); len(got.Postgres.Parameters) > 0 || got.Proxy.TLS.Mode != "allow" || got.Proxy.Listen == "127.0.0.1:2" {
+		t.Errorf("in force: %+v", got)
+	}
+	if n := strings.Count(said.String(), "restart is needed"); n != 1 {
+		t.Errorf("%d keys need a restart, want proxy.listen:\n%s", n, said.String())
 	}
 }
