@@ -125,6 +125,57 @@ func TestStaleSession(t *testing.T) {
 	mustExec(t, old, "select 1")
 }
 
+// ALTER ROLE through the proxy outdates all servers; if it was the password, sessions go on with those that there are until
+// somebody has shown the new one.
+func TestPasswordChangeThroughTheProxy(t *testing.T) {
+	for _, most := range []int{2, 20} { // with more sessions than servers, and with room
+		t.Run(fmt.Sprint(most), func(t *testing.T) {
+			s := newSetup(t, func(c *proxy.Config) { c.PoolMax = most })
+			ctx, stop := context.WithCancel(testContext(t))
+			defer stop()
+			var sessions sync.WaitGroup
+			var queries atomic.Int64
+			for range 6 {
+				conn := s.connect(t)
+				sessions.Go(func() { // ends with ctx, or with an error
+					for ctx.Err() == nil {
+						if _, err := conn.Exec(ctx, "select pg_sleep(0.002)"); err != nil && ctx.Err() == nil {
+							t.Errorf("query of a session that is in: %v", err)
+							return
+						}
+						queries.Add(1)
+					}
+				})
+			}
+			more := func() {
+				t.Helper()
+				from := queries.Load()
+				eventually(t, "more queries", func() bool { return queries.Load() > from+200 || t.Failed() })
+			}
+			more()
+			admin, err := pgx.Connect(ctx, s.url("postgres", "super", "app"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = admin.Close(ctx) }()
+			mustExec(t, admin, "alter role app password 'changed'")
+			more()
+			fresh, err := pgx.Connect(ctx, s.url("app", "changed", "app"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = fresh.Close(ctx) }()
+			mustExec(t, fresh, "select 1")
+			mustExec(t, admin, "alter role app set work_mem = '7MB'") // now that new connections can be opened, all are renewed
+			more()
+			// Twice within a second is carried out a little later.
+			eventually(t, "the new default", func() bool { return query[string](t, fresh, "show work_mem") == "7MB" })
+			stop()
+			sessions.Wait()
+		})
+	}
+}
+
 // Each method against real PostgreSQL.
 func TestMethods(t *testing.T) {
 	s := newSetup(t, func(c *proxy.Config) {

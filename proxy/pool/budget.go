@@ -41,10 +41,11 @@ type Budget struct {
 	held    bool // the view lets no session have a server of this (primary) budget now
 	paused  bool // by an administrator: nobody gets a server, and those that are free are closed
 	closed  bool
-	// generation rises with each Reconnect: servers of older ones are closed when they are given back.
-	generation uint32
-	failing    bool // the last attempt to open a connection failed, and that was logged
-	inLine     bool // for room on the node; changed with mu and the node's mu held
+	// generation rises with each Reconnect and recycle: servers older than oldest are closed when they are given back.
+	generation, oldest uint32
+	recycling          recycling
+	failing            bool // the last attempt to open a connection failed, and that was logged
+	inLine             bool // for room on the node; changed with mu and the node's mu held
 	// reserving: a goroutine waits until the first in the queue may have a reserve connection.
 	reserving bool
 	// PostgreSQL has refused a connection for want of its own: no more than shrunk until then.
@@ -153,7 +154,7 @@ const maxSpared = 16
 
 // fresh reports whether the server may be lent (again). Called with mu held.
 func (b *Budget) fresh(s *Server, now replication.Instant) bool {
-	return !s.Gone() && !s.tainted && now < s.expires && !b.paused && s.generation == b.generation
+	return !s.Gone() && !s.tainted && now < s.expires && !b.paused && s.generation >= b.oldest
 }
 
 // lend marks the server as used. Called with mu held.
@@ -205,6 +206,9 @@ func (b *Budget) giveBack(s *Server, keep bool, now replication.Instant) *Ticket
 // restore makes the server available again, unless it may not be used again or another pool needs its room more. Called
 // with mu held.
 func (b *Budget) restore(s *Server, now replication.Instant) *Ticket {
+	if !b.closed && b.spare(s, now) {
+		return nil
+	}
 	if b.closed || !b.fresh(s, now) || b.node.hungry.Load() > 0 && b.node.gives(b, b.waiting.oldest(), now) {
 		b.drop(s)
 		return nil
@@ -350,6 +354,9 @@ func (b *Budget) serve() {
 	} else {
 		b.all[s] = struct{}{}
 		if now := b.set.now(); b.fresh(s, now) {
+			if s.generation == b.generation {
+				b.settle()
+			}
 			next = b.reuse(s, now)
 		} else { // paused or outdated meanwhile
 			b.drop(s)
@@ -384,6 +391,7 @@ func (b *Budget) remove(s *Server) {
 	}
 	delete(b.all, s)
 	b.gone()
+	b.probe()
 	b.fill()
 	b.set.closed.Publish(struct{}{})
 }
@@ -400,7 +408,7 @@ func (b *Budget) gone() {
 func (b *Budget) giveUp() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.closed && (b.dialing <= b.waiting.length || b.open <= b.limits.Min) {
+	if !b.closed && (b.dialing <= b.waiting.length || b.open <= b.limits.Min || b.recycling.active && b.dialing == 1) {
 		return false
 	}
 	b.dialing--
@@ -464,6 +472,10 @@ func (b *Budget) failed(err error, secret auth.Secret) (again bool) {
 	if changed && (renewed || established > 0) {
 		lasting = false
 	}
+	var loans []loan
+	if changed && !renewed {
+		loans = b.forgive(now)
+	}
 	switch {
 	case full && established > 0:
 		b.shrunk, b.shrunkUntil = established, now.Add(shrinkFor)
@@ -489,6 +501,9 @@ func (b *Budget) failed(err error, secret auth.Secret) (again bool) {
 		b.set.relieve(b)
 	}
 	b.set.logFailure(b, err, repeated)
+	for _, l := range loans {
+		b.set.deliver(l.ticket, l.server)
+	}
 	for _, t := range turned {
 		if lasting && (b.role == replication.RolePrimary || t.Need.Kind == router.Write) { // such a write insists on standbys
 			t.Waiter.Refused(t, refusal.Failure)
@@ -511,10 +526,7 @@ func (b *Budget) fence(hard bool) []*Ticket {
 	b.closed = true
 	b.restate()
 	b.stop(errClosed)
-	for _, s := range b.shelf {
-		b.drop(s)
-	}
-	b.shelf = nil
+	b.emptyShelf()
 	if hard {
 		for s := range b.all {
 			s.shutDown() // its session learns it from the keeper
@@ -543,7 +555,11 @@ func (b *Budget) tend(now replication.Instant) {
 	if b.closed {
 		return
 	}
+	if b.recycling.active && now >= b.recycling.until {
+		b.settle()
+	}
 	b.reap(now)
+	b.probe()
 	b.fill()
 	if b.held || b.paused || now < b.warmAt || b.set.waning.Load() {
 		return
@@ -583,10 +599,12 @@ func (b *Budget) coldest() *Server {
 	return b.shelf[0]
 }
 
-// unshelve takes an idle server off the shelf. Called with mu held.
+// unshelve takes an idle server off the shelf, or from those that are spared. Called with mu held.
 func (b *Budget) unshelve(s *Server) {
-	if i := slices.Index(b.shelf, s); i >= 0 {
-		b.shelf = slices.Delete(b.shelf, i, i+1)
+	for _, idle := range []*[]*Server{&b.shelf, &b.recycling.spared} {
+		if i := slices.Index(*idle, s); i >= 0 {
+			*idle = slices.Delete(*idle, i, i+1)
+		}
 	}
 }
 

@@ -96,6 +96,13 @@ func (b *Budget) emptyShelf() {
 		b.drop(idle)
 	}
 	b.shelf = nil
+	b.settle()
+}
+
+// outdate closes the idle servers, and the others when they are given back. Called with mu held.
+func (b *Budget) outdate() {
+	b.generation++
+	b.emptyShelf()
 }
 
 // Paused tells what Pause is in force for: all databases, and those named.
@@ -114,8 +121,7 @@ func (s *Set) Reconnect(database string) {
 	for _, b := range s.list() {
 		if database == "" || b.key.Database == database {
 			b.mu.Lock()
-			b.generation++
-			b.emptyShelf()
+			b.outdate()
 			b.mu.Unlock()
 		}
 	}
@@ -130,8 +136,7 @@ func (s *Set) Drop(database string) {
 	for _, b := range s.list() {
 		if database == "" || b.key.Database == database {
 			b.mu.Lock()
-			b.generation++
-			b.emptyShelf()
+			b.outdate()
 			for server := range b.all {
 				server.shutDown() // its session learns it from the keeper
 			}
@@ -193,7 +198,7 @@ func (s *Set) Servers() []ServerInfo {
 func (b *Budget) describe(s *Server, now replication.Instant) ServerInfo {
 	info := ServerInfo{
 		Key: b.key, ID: s.Facts.ID, Role: b.role, Epoch: b.epoch, Address: s.Address, ProcessID: s.Facts.ProcessID,
-		Age: now.Sub(s.born), Outdated: b.paused || b.closed || s.generation != b.generation, Statements: -1,
+		Age: now.Sub(s.born), Outdated: b.paused || b.closed || s.generation < b.oldest, Statements: -1,
 	}
 	switch s.state {
 	case serverUsed:

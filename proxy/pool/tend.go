@@ -73,7 +73,11 @@ func (s *Set) defaultsChanged() {
 		return
 	}
 	s.stale.Store(false)
-	s.Reconnect("")
+	for _, b := range s.list() {
+		b.mu.Lock()
+		b.recycle(now)
+		b.mu.Unlock()
+	}
 }
 
 // relieve has another pool of the node close an idle connection, because PostgreSQL has none left for b.
