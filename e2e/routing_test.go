@@ -131,7 +131,6 @@ func testPsql(t *testing.T, d *Demo) {
 	if out := client(t, d, "psql", "-Xq", "-c", `\d items`); !strings.Contains(out, "items_pkey") {
 		t.Errorf(`\d items says %q`, out)
 	}
-	// Not those of pgx, which for "primary" asks pg_is_in_recovery(): the answer of a standby, as for any plain read.
 	for _, target := range []string{"read-write", "primary", "any", "prefer-standby"} {
 		out := client(t, d, "psql", "-XAtq", "-d", "target_session_attrs="+target, "-c", "show transaction_read_only")
 		if strings.TrimSpace(out) != "off" {
@@ -164,6 +163,10 @@ func testPgbench(t *testing.T, d *Demo) {
 func testPlaces(t *testing.T, d *Demo) {
 	p := d.places(t)
 	conn := dial(t, d.endpoint(t))
+	// pgx asks pg_is_in_recovery(), which answers for the endpoint when it is all that is asked.
+	for _, target := range []string{"primary", "read-write"} {
+		_ = dial(t, d.endpoint(t)+"&target_session_attrs="+target)
+	}
 	seen := map[int]int{}
 	for i := range 60 {
 		port := ask[int](t, conn, "select inet_server_port() from items where id = $1", i+1)

@@ -165,3 +165,25 @@ func TestStatementsOfSearchPaths(t *testing.T) {
 		mustExec(t, b, "commit")
 	}
 }
+
+// TestDismissed: a statement that an administrator ends with its connection had no effect, and the client is told so.
+func TestDismissed(t *testing.T) {
+	c := newCarried(t)
+	a := c.connect(t)
+	super := c.connect(t, "user=postgres password=super")
+	mustExec(t, a, "create table dismissed (a int)")
+	done := make(chan error, 1)
+	go func() { // ends with its statement
+		_, err := a.Exec(testContext(t), "insert into dismissed select 1 from pg_sleep(100)")
+		done <- err
+	}()
+	eventually(t, "the statement to be ended", func() bool {
+		return query[int](t, super, "select count(pg_terminate_backend(pid))::int from pg_stat_activity where query like 'insert into dismissed%' and state = 'active'") == 1
+	})
+	if err := <-done; sqlstate(err) != "57P01" {
+		t.Errorf("got %v, want 57P01", err)
+	}
+	if n := query[int](t, a, "select count(*)::int from dismissed"); n != 0 {
+		t.Errorf("%d rows", n)
+	}
+}

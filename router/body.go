@@ -190,7 +190,9 @@ func (c *classifier) call(name chain, mode bodyMode) bool {
 	case funcStatements:
 		c.v.Flags |= mode.running(NodeLocal | OwnStatements)
 	case funcAdvisory:
-		c.v.Flags |= PinAdvisoryLock | State
+		c.v.Flags |= PinAdvisoryLock | State | Advisory
+	case funcAdvisoryTx:
+		c.v.Flags |= Advisory
 	case funcAdvisoryAll:
 		c.v.Flags |= State
 		if c.selectsOnly(name) {

@@ -18,6 +18,7 @@ const (
 	funcNodeLocal             // answers for the node or backend it runs on
 	funcVolatile              // PostgreSQL's own, with an effect that only the primary should see
 	funcAdvisory              // takes or gives back session-level advisory locks
+	funcAdvisoryTx            // takes those of the transaction
 	funcAdvisoryAll           // gives back all of them
 	funcSequence
 	funcRecall // asks for the last value of a sequence
@@ -66,7 +67,6 @@ var callableWords = map[string]string{
 const volatileBuiltins = `treat brin_desummarize_range brin_summarize_new_values brin_summarize_range current_query currtid2
 cursor_to_xml cursor_to_xmlschema gin_clean_pending_list lo_close lo_creat lo_create lo_export lo_from_bytea lo_get
 lo_import lo_lseek lo_lseek64 lo_put lo_tell lo_tell64 lo_truncate lo_truncate64 lo_unlink loread lowrite
-pg_advisory_xact_lock pg_advisory_xact_lock_shared pg_try_advisory_xact_lock pg_try_advisory_xact_lock_shared
 pg_backup_start pg_backup_stop pg_start_backup pg_stop_backup pg_copy_logical_replication_slot
 pg_copy_physical_replication_slot pg_create_logical_replication_slot pg_create_physical_replication_slot
 pg_create_restore_point pg_drop_replication_slot pg_import_system_collations
@@ -117,6 +117,8 @@ func buildFunctions(builtin string) map[string]funcClass {
 	add(funcWhere, "pg_is_in_recovery inet_server_port inet_server_addr")
 	add(funcAdvisory, `pg_advisory_lock pg_advisory_lock_shared pg_try_advisory_lock pg_try_advisory_lock_shared
 		pg_advisory_unlock pg_advisory_unlock_shared`)
+	add(funcAdvisoryTx, `pg_advisory_xact_lock pg_advisory_xact_lock_shared pg_try_advisory_xact_lock
+		pg_try_advisory_xact_lock_shared`)
 	add(funcAdvisoryAll, "pg_advisory_unlock_all")
 	add(funcSequence, "nextval setval")
 	add(funcRecall, "currval lastval")

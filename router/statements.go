@@ -167,6 +167,9 @@ func (c *classifier) txModes() {
 			c.v.Flags |= TxSerializable
 		case c.word("repeatable"):
 			c.v.Flags |= TxRepeatableRead
+			if c.next(); c.ended() { // READ, which READ ONLY may follow
+				return
+			}
 		case c.word("read"):
 			c.next()
 			if c.word("only") {

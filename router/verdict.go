@@ -82,7 +82,7 @@ const (
 )
 
 // Flags are facts about a query string; those of several statements are or-ed.
-type Flags uint32
+type Flags uint64
 
 // The flags.
 const (
@@ -135,6 +135,8 @@ const (
 	// Defines: some statement creates, alters or drops something, or runs code that may (DO, CALL): what was prepared before
 	// may mean something else when it is prepared again.
 	Defines
+	// Advisory: it takes or gives back advisory locks, of the session or the transaction. A standby has its own.
+	Advisory
 	// Recalls: it uses currval or lastval, and so asks what its server connection has done before.
 	Recalls
 	// TxPrepared: some statement is PREPARE TRANSACTION, COMMIT PREPARED or ROLLBACK PREPARED.

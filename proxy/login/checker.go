@@ -96,7 +96,12 @@ func (c *Conversation) begin() Step {
 		}
 		return c.withAccount(c.ask)
 	default: // reject
-		return c.refuse("28000", "a rule of the proxy rejects this client", c.whence(), "")
+		// The words at the end are PostgreSQL's: drivers and people look for them.
+		encryption := "no encryption"
+		if c.peer.TLS != nil {
+			encryption = "SSL encryption"
+		}
+		return c.refuse("28000", "a rule of the proxy rejects this client, "+encryption, c.whence(), "")
 	}
 }
 

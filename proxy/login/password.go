@@ -1,6 +1,7 @@
 package login
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -75,6 +76,9 @@ func (c *Conversation) md5(body []byte, salt [4]byte) Step {
 // clearText takes a password. Checking it is work of milliseconds.
 func (c *Conversation) clearText(body []byte) Step {
 	password := append([]byte(nil), body...)
+	if len(bytes.TrimRight(password, "\x00")) == 0 {
+		return c.refuse("28P01", "empty password returned by client", "", "") // as PostgreSQL says it
+	}
 	return c.judge(func(ctx context.Context) (auth.Proof, error) {
 		return c.checker.directory.CheckPassword(ctx, &c.account, password)
 	})

@@ -72,6 +72,7 @@ type login struct {
 	parameters []session.Parameter
 	processID  uint32
 	secret     []byte
+	defaults   session.Defaults
 }
 
 // Dialer makes the connections to PostgreSQL. It is safe for concurrent use.
@@ -172,7 +173,7 @@ func (l *login) run(key Key, role replication.Role, secret auth.Secret) error {
 	if err := l.begin(startup, key.User, secret); err != nil {
 		return err
 	}
-	return l.checkRole(role)
+	return l.ask(role)
 }
 
 // begin goes from the StartupMessage to the first ReadyForQuery.
@@ -298,27 +299,31 @@ func (l *login) observe(p session.Parameter) {
 	l.parameters = append(l.parameters, p)
 }
 
-// checkRole makes sure that the server is in recovery exactly if it should be. Since PostgreSQL 14 the login tells.
-func (l *login) checkRole(role replication.Role) error {
-	for _, p := range l.parameters {
-		if p.Name == "in_hot_standby" {
-			if (p.Value == "on") != (role == replication.RoleStandby) {
-				return errRole
-			}
-			return nil
-		}
-	}
-	if _, err := l.conn.Write(wire.AppendQuery(nil, "SELECT pg_catalog.pg_is_in_recovery()")); err != nil {
+// loginQuestion asks for what a server does not report.
+const loginQuestion = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('synchronous_commit'), " +
+	"pg_catalog.current_setting('client_min_messages')"
+
+// ask makes sure that the server is in recovery exactly if it should be, and notes the defaults of its role and database.
+func (l *login) ask(role replication.Role) error {
+	if _, err := l.conn.Write(wire.AppendQuery(nil, loginQuestion)); err != nil {
 		return fmt.Errorf("ask for recovery: %w", err)
 	}
-	standby := false
-	err := l.untilReady(func(body []byte) { standby = len(body) == 7 && body[6] == 't' })
-	if err != nil {
-		return err
+	var row pgproto3.DataRow
+	var malformed error
+	err := l.untilReady(func(body []byte) { malformed = row.Decode(body) })
+	if err == nil {
+		err = malformed
 	}
-	if standby != (role == replication.RoleStandby) {
+	if err == nil && len(row.Values) != 3 {
+		err = wire.ErrShort
+	}
+	if err != nil {
+		return fmt.Errorf("ask for recovery: %w", err)
+	}
+	if standby := string(row.Values[0]) == "t"; standby != (role == replication.RoleStandby) {
 		return errRole
 	}
+	l.defaults = session.NewDefaults(string(row.Values[1]), string(row.Values[2]))
 	return nil
 }
 

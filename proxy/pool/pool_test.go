@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgproto3"
+
 	"github.com/walgate/walgate/proxy/auth"
 	"github.com/walgate/walgate/proxy/session"
 	"github.com/walgate/walgate/proxy/wire"
@@ -102,6 +104,14 @@ func (f *fakeServer) serve(conn net.Conn) {
 	}
 	b = wire.AppendParameterStatus(b, "in_hot_standby", value)
 	b = wire.AppendBackendKeyData(b, 42, []byte("key!"))
+	b = wire.AppendReadyForQuery(b, 'I')
+	// The answer to what a pool asks each server.
+	row := pgproto3.DataRow{Values: [][]byte{[]byte(value[1:2]), []byte("on"), []byte("notice")}}
+	if f.standby.Load() {
+		row.Values[0] = []byte("t")
+	}
+	b, _ = row.Encode(b)
+	b = wire.AppendCommandComplete(b, "SELECT 1")
 	_, _ = conn.Write(wire.AppendReadyForQuery(b, 'I'))
 }
 

@@ -371,6 +371,7 @@ func (s *Set) open(b *Budget, secret auth.Secret) (*Server, error) {
 	facts.ProcessID, facts.Secret, facts.Meter, facts.Definitions = l.processID, l.secret, b.meter, b.definitions
 	facts.Opened = now
 	b.node.connected(true, now, s.cfg.EjectAfter, s.cfg.EjectFor)
+	facts.Defaults = l.defaults
 	s.cfg.LoggedIn(b.key, l.parameters)
 	s.opened.Add(1)
 	life := s.cfg.Lifetime - rand.N(s.cfg.Lifetime/10+1) // those that were opened together do not end together

@@ -109,7 +109,9 @@ func (s *Session) leave(out *Actions) {
 	s.attachment = Attachment{}
 	s.ledger.Reset()
 	s.preparing, s.group, s.inTx, s.writes, s.swallow, s.failed, s.localOnly = false, false, false, false, false, false, false
-	s.broken, s.unsure, s.restoreError = false, false, nil
+	s.broken, s.unsure, s.restoreError, s.dismissal = false, false, nil, nil
+	s.opening, s.copyPending, s.copyFailed = nil, false, 0
+	s.hushed, s.advanced = false, false
 	s.watch, s.timedOutAt, s.cancelling, s.async = stopwatch{}, 0, 0, false
 	s.settings.attach(nil)
 	s.serverChunk = chunkNone
@@ -119,7 +121,7 @@ func (s *Session) leave(out *Actions) {
 	out.give(s.withheld)
 	s.held, s.withheld = nil, nil
 	s.stopped[Server] &= stopFull
-	s.setStop(Client, stopLedger, false, out)
+	s.setStop(Client, stopLedger|stopFull, false, out) // what is unwritten toward that server does not matter any more
 }
 
 // mayForward reports whether the next client frame may be written to the server now; if not, it sees to it that the
@@ -164,6 +166,7 @@ func (s *Session) endTurn(now replication.Instant, out *Actions) {
 	switch {
 	case onPrimary(s.srv):
 		s.consistency.Touched(now, s.asyncCommits())
+		s.hushed = false
 	case s.need.Level != router.LevelEventual && s.need.Level != router.LevelBounded: // those may go back in time
 		s.consistency.ReadFrom(s.attachment.Status, now)
 	}
@@ -200,8 +203,10 @@ func (s *Session) asyncCommits() bool {
 	if s.async {
 		return true
 	}
-	mode, ok := s.settings.now.want.value(settingSyncCommit)
-	return ok && isOff(mode)
+	if mode, ok := s.settings.now.want.value(settingSyncCommit); ok {
+		return isOff(mode)
+	}
+	return s.srv.Defaults.asyncCommits
 }
 
 const settingSyncCommit = "synchronous_commit"

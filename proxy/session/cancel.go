@@ -17,11 +17,21 @@ func (s *Session) CancelTarget() (facts *ServerFacts, ok bool) {
 	return s.srv, true
 }
 
-// warningsHidden reports whether the session asked not to be warned: a cancelled wait for a standby would then look like
-// a clean commit, since only a warning tells of it.
+// warningsHidden reports whether the session may not be warned: a cancelled wait for a standby would then look like a
+// clean commit, since only a warning tells of it.
 func (s *Session) warningsHidden() bool {
-	level, ok := s.settings.now.want.value("client_min_messages")
-	return ok && !slices.ContainsFunc(shownWarnings, func(l string) bool { return strings.EqualFold(level, l) })
+	if s.hushed {
+		return true
+	}
+	if level, ok := s.settings.now.want.value("client_min_messages"); ok {
+		return !showsWarnings(level)
+	}
+	return s.srv.Defaults.hidesWarnings
+}
+
+// showsWarnings reports whether a WARNING reaches the client at that value of client_min_messages.
+func showsWarnings(level string) bool {
+	return slices.ContainsFunc(shownWarnings, func(l string) bool { return strings.EqualFold(level, l) })
 }
 
 // shownWarnings are the values of client_min_messages at which a WARNING reaches the client (PostgreSQL documentation,

@@ -25,9 +25,13 @@ func (s *Session) clientPiece(now replication.Instant, p wire.Piece, out *Action
 		if !s.group && len(s.pend) == 0 {
 			return // there is nothing to flush, and it would begin a turn that can be failed
 		}
-	case 'Q', 'P', 'B', 'E', 'D', 'C', 'S', 'F':
+	case 'S':
+		if s.srv != nil {
+			s.skip = false // what comes behind it counts, even if it has to wait
+		}
+	case 'Q', 'P', 'B', 'E', 'D', 'C', 'F':
 	case 'd', 'c', 'f':
-		if s.srv == nil && len(s.pend) == 0 {
+		if s.ledger.Len() == 0 && s.sent == len(s.pend) {
 			s.noteDropped(p, 0) // PostgreSQL ignores copy data when it does not copy
 			return
 		}

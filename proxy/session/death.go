@@ -79,6 +79,11 @@ func (s *Session) commitOutstanding() bool {
 // serverFatal takes an error after which the server closes the connection.
 func (s *Session) serverFatal(now replication.Instant, t wire.Trouble, p wire.Piece, out *Actions) {
 	gone := (deadly(t.Code) || s.retry.possible || s.phase != phaseReady || string(t.Code) == "40001") && !s.endsItself(t)
+	if o := s.ledger.Head(); o != nil && string(t.Severity) == "FATAL" && s.surelyUndone(o) {
+		s.dismissal = &wire.ErrorFields{Severity: severityError, Code: string(t.Code), Message: string(t.Message),
+			Detail: "The server ended its connection during the statement, which has no effect.",
+			Hint:   "The session is intact."}
+	}
 	out.detach(Discard, "server ended the connection")
 	switch {
 	case s.phase == phaseLeaving:
@@ -100,6 +105,23 @@ func (s *Session) endsItself(t wire.Trouble) bool {
 	o := s.ledger.Head()
 	return string(t.Code) == errAdminShutdown.Code && s.phase == phaseReady && o != nil && !o.Injected &&
 		o.Ref.flags.Has(router.Processes)
+}
+
+// surelyUndone reports whether a request that is answered with FATAL has no effect. PostgreSQL ends a connection so only
+// where it takes interrupts, and from the begin of a commit to its answer it takes none (CommitTransaction in
+// src/backend/access/transam/xact.c; the end of a wait for a standby comes as a warning). What stands behind the request
+// was not even read. A PANIC may come in the middle of everything.
+func (s *Session) surelyUndone(o *wire.Owed[request]) bool {
+	switch o.Ref.cmd {
+	case router.CommandCommit, router.CommandPrepareTx, router.CommandTwoPhase:
+		return true
+	case router.CommandMany:
+		return !o.Ref.flags.Has(router.TxControl | router.MayCommit)
+	}
+	if o.Kind == wire.OwedSync && s.pins.flags.Has(router.PinListen) {
+		return false // notifications are read behind the commit, before ReadyForQuery
+	}
+	return !o.Ref.flags.Has(router.MayCommit)
 }
 
 // serverGone decides what becomes of the session whose server connection has ended (or is being discarded: then the
@@ -159,7 +181,7 @@ func (s *Session) clientOwed() (n int) {
 
 // loseTransaction makes the open transaction one that has failed; the client will be told with its next turn.
 func (s *Session) loseTransaction(cause *wire.ErrorFields) {
-	s.ghost = true
+	s.ghost, s.reopening = true, nil
 	if s.status == wire.StatusInTransaction {
 		s.untold = cause
 	}
@@ -233,11 +255,16 @@ func (s *Session) failOne(inTurn bits, silent bool, told *bool, cause *wire.Erro
 	switch {
 	case inTurn&commits != 0 && onPrimary(s.srv): // a standby commits nothing
 		why = errUnknownOutcome
+		if s.dismissal != nil {
+			why = s.dismissal
+		}
 		s.status = wire.StatusIdle
 		*told = false
 	case s.status == wire.StatusIdle:
 		if cause == errQueryTimeout {
 			why = cause
+		} else if s.dismissal != nil {
+			why = s.dismissal
 		}
 	case inTurn&exits != 0:
 		s.status = wire.StatusIdle

@@ -62,6 +62,36 @@ func TestCopyFailsBeforeItReads(t *testing.T) {
 		r.expect("ends", r.query("rollback"), "C(ROLLBACK) Z(I)")
 		r.expect("goes on", r.query("insert 1"), "C(INSERT) Z(I)")
 	})
+	next := wiretest.Extended("", "insert 1")
+	t.Run("with a request behind it", func(t *testing.T) {
+		r := newRig(t)
+		r.expect("as PostgreSQL", r.send(append(wiretest.Extended("", "copy t from stdin"), next...)), "1 2 n G E(08P01) Z(I)")
+		r.expect("goes on", r.query("insert 1"), "C(INSERT) Z(I)")
+		r.expectTrail("need write", "attach primary", "release", "need write", "attach primary", "release")
+	})
+	t.Run("at once, with a request behind it", func(t *testing.T) {
+		r := newRig(t)
+		r.hold = true
+		r.send(append(wiretest.Extended("", "copy v from stdin"), next...))
+		r.backlog, r.hold = nil, false
+		r.expect("fails, and goes on", r.scripted(append(begun[:4:4], failure("42809"), ready('I'))...),
+			"1 2 n G E(42809) Z(I) 1 2 n C(INSERT) Z(I)")
+	})
+	t.Run("at once in a transaction, with a request behind it", func(t *testing.T) {
+		r := newRig(t)
+		r.query("begin")
+		r.hold = true
+		r.send(append(wiretest.Extended("", "copy v from stdin"), next...))
+		r.backlog, r.hold = nil, false
+		r.expect("fails, and goes on", r.scripted(append(begun[:4:4], failure("42809"), ready('E'))...),
+			"1 2 n G E(42809) Z(E) E(25P02) Z(E)")
+		r.expect("ends", r.query("rollback"), "C(ROLLBACK) Z(I)")
+	})
+	t.Run("before it begins, with a request behind it", func(t *testing.T) {
+		r := newRig(t)
+		r.expect("fails, and goes on", r.send(append(wiretest.Extended("", "copy fail from stdin"), next...)),
+			"1 2 n E(22012) Z(I) 1 2 n C(INSERT) Z(I)")
+	})
 	t.Run("with more behind", func(t *testing.T) {
 		r := newRig(t)
 		r.hold = true
@@ -102,7 +132,7 @@ func TestRefusedBeginLeavesInsertOutside(t *testing.T) {
 func TestPinnedToStandby(t *testing.T) {
 	r := newRig(t)
 	r.query("begin read only")
-	r.query("select pg_advisory_lock(1)")
+	r.query("select setseed(0)")
 	r.query("commit")
 	if r.srv == nil || r.srv.Role != replication.RoleStandby {
 		t.Fatal("not pinned to the standby")

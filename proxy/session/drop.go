@@ -16,6 +16,10 @@ func (s *Session) failTurn(why *wire.ErrorFields, out *Actions) {
 	}
 	s.erred++
 	s.say(why, out)
+	if s.reopening != nil {
+		s.reopening = nil
+		s.status, s.ghost = wire.StatusFailed, true // it was told
+	}
 	if s.srv != nil && (s.ledger.Len() > 0 || s.group || s.status != wire.StatusIdle) {
 		if s.status != wire.StatusIdle {
 			s.status, s.ghost = wire.StatusFailed, true

@@ -128,14 +128,17 @@ func (s *Session) applyNext(e *effect, tag string) {
 func (s *Session) applySet(cmd router.Command, flags router.Flags, e *effect) {
 	t := &s.settings
 	name := e.name
+	if flags.Has(router.LocalState) {
+		if cmd == router.CommandSetRole {
+			t.localRole = e.value
+		}
+		return
+	}
 	switch cmd {
 	case router.CommandSetRole:
 		name = settingRole
 	case router.CommandSetSessionAuth:
 		name = settingAuthorization
-		if flags.Has(router.LocalState) {
-			return
-		}
 		t.reset(settingRole)
 	case router.CommandSetSessionTx:
 		s.applySessionTx(flags, e.value)

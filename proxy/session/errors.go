@@ -1,6 +1,8 @@
 package session
 
 import (
+	"fmt"
+
 	"github.com/walgate/walgate/proxy/wire"
 )
 
@@ -48,6 +50,15 @@ var (
 		Message: "cached plan must not change result type",
 		Detail:  "The columns or parameters of the prepared statement are not those that the client was told of.",
 		Hint:    "Prepare the statement again."}
+	errOnStandby = &wire.ErrorFields{Severity: severityError, Code: "0A000",
+		Message: "advisory locks and notifications are those of the primary, and this transaction runs on a standby",
+		Detail:  "It was opened as read only, and has done what can't be taken to the primary now.",
+		Hint:    "Begin with it, or open the transaction with READ WRITE, or set walgate.target to primary."}
+	errRecall = &wire.ErrorFields{Severity: severityError, Code: "55000",
+		Message: "currval and lastval are not yet defined in this transaction",
+		Detail: "Sequences remember their last value for each server connection, and this session got its one with this " +
+			"transaction: the value would be that of another session.",
+		Hint: "Use INSERT ... RETURNING, or call nextval before in the same transaction, or use session pooling."}
 	errAborted = &wire.ErrorFields{Severity: severityError, Code: "25P02",
 		Message: "current transaction is aborted, commands ignored until end of transaction block"}
 	errLostWrite = &wire.ErrorFields{Severity: severityWarning, Code: "01000",
@@ -129,6 +140,25 @@ func errUnknownMessage(typ byte) *wire.ErrorFields {
 	const digits = "0123456789"
 	text := append([]byte("invalid frontend message type "), digits[typ/100], digits[typ/10%10], digits[typ%10])
 	return &wire.ErrorFields{Severity: severityFatal, Code: "08P01", Message: string(text)}
+}
+
+// refusal is the error in place of that of a statement which is made to fail.
+func refusal(why bits) *wire.ErrorFields {
+	switch {
+	case why&changedShape != 0:
+		return errChangedShape
+	case why&recalls != 0:
+		return errRecall
+	case why&elsewhere != 0:
+		return errOnStandby
+	}
+	return errBeginRefused
+}
+
+// errDuringCopy is PostgreSQL's answer to a request during a copy.
+func errDuringCopy(request byte) *wire.ErrorFields {
+	return &wire.ErrorFields{Severity: severityError, Code: "08P01",
+		Message: fmt.Sprintf("unexpected message type 0x%02X during COPY from stdin", request)}
 }
 
 // errVersion refuses a protocol version.

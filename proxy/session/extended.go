@@ -227,7 +227,7 @@ func (s *Session) forwardClose(p wire.Piece, body []byte, out *Actions) {
 
 func (s *Session) forwardExecute(p wire.Piece, body []byte, out *Actions) {
 	s.group = true
-	portal, _, err := wire.ParseExecute(body)
+	portal, rows, err := wire.ParseExecute(body)
 	var r request
 	var st *statement
 	if err == nil {
@@ -237,7 +237,8 @@ func (s *Session) forwardExecute(p wire.Piece, body []byte, out *Actions) {
 		if !s.surelyIn() {
 			s.writes = true
 		}
-		r.bits = commitsUnless(s.surelyIn())
+		r.flags, r.bits = router.MayCommit, commitsUnless(s.surelyIn())
+		s.advanced, s.opening = true, nil
 		s.unsure = true
 		s.define(router.CommandMany, router.Defines)
 		s.push1(wire.OwedExecute, r, out)
@@ -245,6 +246,13 @@ func (s *Session) forwardExecute(p wire.Piece, body []byte, out *Actions) {
 		return
 	}
 	v := &st.verdict
+	if s.recallsNothing(v) {
+		s.push1(wire.OwedParse, request{bits: recalls}, out)
+		out.put(Server, wire.AppendParse(out.own(Server), "", failing, noTypes))
+		return
+	}
+	s.noteHushed(v.Flags, nil, st.text)
+	s.opens(v, nil, st.text, rows)
 	s.async = s.async || st.async
 	r = request{cmd: v.Command, flags: v.Flags, bits: s.commitBits(v) | st.bits, stmt: st, effect: st.effect}
 	switch {
@@ -262,6 +270,7 @@ func (s *Session) forwardExecute(p wire.Piece, body []byte, out *Actions) {
 	s.push1(wire.OwedExecute, r, out)
 	s.write(p.Bytes, out)
 	s.predict(v, nil)
+	s.copyPending = s.copyPending || v.Command == router.CommandCopyIn
 }
 
 func (s *Session) forwardSync(p wire.Piece, out *Actions) {

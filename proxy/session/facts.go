@@ -18,6 +18,8 @@ type ServerFacts struct {
 	Secret    []byte
 	// Meter counts what sessions do here; nil: nobody wants to know.
 	Meter *Meter
+	// Defaults are what a session starts with here.
+	Defaults Defaults
 	// Definitions are those of the database; nil: nobody else tells.
 	Definitions *Definitions
 
@@ -30,6 +32,15 @@ type ServerFacts struct {
 	statements statementCache
 	toClose    []string // statements whose names must be freed before they are used again
 	defined    uint64   // +1 whenever something is defined here, also if nobody else sees it
+}
+
+// Defaults is what is in force on a fresh server connection and is not reported: values of postgresql.conf, ALTER ROLE
+// and ALTER DATABASE.
+type Defaults struct{ asyncCommits, hidesWarnings bool }
+
+// NewDefaults reads the values of synchronous_commit and client_min_messages.
+func NewDefaults(synchronousCommit, clientMinMessages string) Defaults {
+	return Defaults{asyncCommits: isOff(synchronousCommit), hidesWarnings: !showsWarnings(clientMinMessages)}
 }
 
 // NewServerFacts makes the facts of a server connection that has just logged in. reported are the ParameterStatus

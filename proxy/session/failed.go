@@ -185,6 +185,9 @@ func (s *Session) answerHere(out *Actions) bool {
 	v := &t.verdict
 	switch v.Command {
 	case router.CommandEmpty:
+		if s.unproven { // it may be a driver's ping, which shall fail if the startup parameters do
+			return false
+		}
 		b = wire.AppendEmpty(b, 'I')
 	case router.CommandDeallocateAll:
 		s.prepared.named = nil

@@ -17,6 +17,18 @@ func (s *Session) forward(p wire.Piece, out *Actions) (taken bool) {
 		s.clientChunk = chunkPass
 	}
 	body := p.Bytes[wire.HeaderLen:]
+	if s.behindCopy(p, out) {
+		return false
+	}
+	if s.inTx && !onPrimary(s.srv) && s.target() != router.TargetReplica {
+		switch s.belongs(p, body, out) {
+		case waits:
+			return false
+		case refuses:
+			s.refuseHere(p, out)
+			return true
+		}
+	}
 	switch p.Type {
 	case 'Q':
 		s.forwardQuery(p, body, out)
@@ -41,6 +53,7 @@ func (s *Session) forward(p wire.Piece, out *Actions) (taken bool) {
 		s.ledger.Push(wire.Owed[request]{Kind: wire.OwedCopyEnd})
 		s.write(p.Bytes, out)
 	default: // d, H
+		s.copied = s.copied || p.Type == 'd'
 		s.write(p.Bytes, out)
 	}
 	return true
@@ -83,8 +96,8 @@ func (s *Session) forwardQuery(p wire.Piece, body []byte, out *Actions) {
 	text, err := wire.ParseString(body)
 	s.naming.turned()
 	if err != nil || !p.Last { // malformed, or larger than what is looked at
-		s.push1(wire.OwedQuery, request{bits: commitsUnless(s.surelyIn())}, out)
-		s.unsure = true
+		s.push1(wire.OwedQuery, request{flags: router.MayCommit, bits: commitsUnless(s.surelyIn())}, out)
+		s.unsure, s.advanced, s.opening = true, true, nil
 		s.define(router.CommandMany, router.Defines)
 		s.write(p.Bytes, out)
 		return
@@ -98,6 +111,13 @@ func (s *Session) forwardQuery(p wire.Piece, body []byte, out *Actions) {
 		out.put(Server, wire.AppendQuery(out.own(Server), failing))
 		return
 	}
+	if s.recallsNothing(&v) {
+		s.push1(wire.OwedQuery, request{bits: recalls}, out)
+		out.put(Server, wire.AppendQuery(out.own(Server), failing))
+		return
+	}
+	s.noteHushed(v.Flags, text, "")
+	s.opens(&v, text, "", 0)
 	s.naming.unsettled = s.naming.unsettled || renames(&v)
 	r := request{cmd: v.Command, flags: v.Flags, bits: s.commitBits(&v)}
 	if tracked(&v) {
@@ -190,6 +210,17 @@ const failing = "transaction block refused"
 func (s *Session) refuses(v *router.Verdict) bool {
 	return s.mode == PoolStatement && v.Flags.Has(router.TxControl) &&
 		(v.Command == router.CommandBegin || v.Command == router.CommandMany)
+}
+
+// recallsNothing reports whether a statement asks for the last value of a sequence though nothing has advanced one since
+// the session got the server connection: the answer would be another session's. It notes what may advance sequences.
+func (s *Session) recallsNothing(v *router.Verdict) bool {
+	if v.Flags.Has(router.Recalls) && !v.Flags.Has(router.Sequence) && v.Command != router.CommandMany && !s.advanced &&
+		s.mode != PoolSession {
+		return true
+	}
+	s.advanced = s.advanced || v.Kind == router.Write && !harmless(v.Command)
+	return false
 }
 
 // ensure makes the server have the statement; it reports whether a Parse was injected for it.

@@ -361,7 +361,7 @@ func (r *request) refusal() *wire.ErrorFields {
 	if r.effect != nil && r.effect.refusal != nil {
 		return r.effect.refusal
 	}
-	return errBeginRefused
+	return refusal(r.bits)
 }
 
 // showToken passes on the row of tokenQuery with the epoch.

@@ -122,7 +122,7 @@ func TestSenders(t *testing.T) {
 func TestOwnEnd(t *testing.T) {
 	for sql, want := range map[string]string{
 		"select pg_terminate_backend(pg_backend_pid())": "E(57P01)",
-		"insert into t values (1)":                      "E(08007) Z(I)",
+		"insert into t values (1)":                      "E(57P01) Z(I)",
 	} {
 		r := newRig(t)
 		r.hold = true

@@ -61,6 +61,9 @@ func (s *Session) serverReady(now replication.Instant, p wire.Piece, out *Action
 		s.serverGone(now, nil, out)
 		return
 	}
+	if status == wire.StatusIdle {
+		s.opening = nil
+	}
 	if status == wire.StatusIdle && s.ledger.Len() == 0 && !s.group {
 		s.endTurn(now, out)
 	}
@@ -106,6 +109,8 @@ func (s *Session) injectedReady(r request, status byte, out *Actions) {
 			s.letGo(Release, "", out)
 		}
 		s.end(nil, out)
+	case r.bits&reopens != 0:
+		s.reopened(status, out)
 	case r.bits&restores == 0:
 	case s.restoreError == nil:
 		if status == wire.StatusIdle {

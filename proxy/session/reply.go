@@ -153,6 +153,10 @@ func (s *Session) serverAnswer(p wire.Piece, out *Actions) {
 	if (o.Kind == wire.OwedDescribeStatement || o.Kind == wire.OwedDescribePortal) && o.Ref.stmt != nil {
 		s.described(o, p)
 	}
+	if o.Ref.cmd == router.CommandCopyIn {
+		s.copyPending = false
+		s.copied = s.copied && p.Type != 'G'
+	}
 	if !o.Injected && !s.retry.primary && !s.swallow {
 		switch p.Type {
 		case 'C':

@@ -142,7 +142,7 @@ func appendIdentifier(dst []byte, name string) []byte {
 func (s *Session) restore(out *Actions) bool {
 	p := &s.settings.now
 	inside := s.inTx && !s.unsure && s.status == wire.StatusInTransaction && s.ledger.Len() == 0
-	if p.want == p.have || s.group || !inside && (s.inTx || s.status != wire.StatusIdle) {
+	if p.want == p.have || s.group || !inside && (s.inTx || s.status != wire.StatusIdle && s.reopening == nil) {
 		return false
 	}
 	want, have := p.want.onServers(), p.have.onServers()

@@ -43,9 +43,10 @@ type rig struct {
 	attachment Attachment // what every grant says besides its server
 	// definitions are those of the database of all servers.
 	definitions Definitions
-	refuse      bool   // Needs are left open
-	columns     uint32 // the ColumnType of servers to come
-	chunk       int    // deliver client and server bytes in reads of this size; 0: whole
+	defaults    Defaults // of servers to come
+	refuse      bool     // Needs are left open
+	columns     uint32   // the ColumnType of servers to come
+	chunk       int      // deliver client and server bytes in reads of this size; 0: whole
 	next        uint64
 }
 
@@ -86,7 +87,7 @@ func (r *rig) newServer(role replication.Role, node replication.NodeID) *ServerF
 	f := NewServerFacts(r.next, node, role, r.view.Load().Epoch, reported, 4)
 	r.servers[f] = wiretest.NewPostgres(standby)
 	r.servers[f].ColumnType = r.columns
-	f.Definitions = &r.definitions
+	f.Definitions, f.Defaults = &r.definitions, r.defaults
 	return f
 }
 

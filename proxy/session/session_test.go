@@ -55,6 +55,26 @@ func TestExtended(t *testing.T) {
 	}
 }
 
+// TestHintOfPrepared: what a prepared statement says of its place holds whenever it is executed.
+func TestHintOfPrepared(t *testing.T) {
+	r := newRig(t)
+	r.send(wiretest.Encode(&pgproto3.Parse{Name: "a", Query: "/* walgate: target=primary */ select a"}, &pgproto3.Sync{}))
+	r.trail = nil
+	r.send(wiretest.Encode(&pgproto3.Bind{PreparedStatement: "a"}, &pgproto3.Execute{}, &pgproto3.Sync{}))
+	r.expectTrail("need read", "attach primary", "release")
+}
+
+// TestUnnamedIsJudgedAnew: a read is one, whatever the unnamed statement was before.
+func TestUnnamedIsJudgedAnew(t *testing.T) {
+	r := newRig(t)
+	r.send(wiretest.Extended("", "insert 1"))
+	r.trail = nil
+	r.send(wiretest.Extended("", "select 1"))
+	r.expectTrail("need read", "attach standby", "release")
+	r.send(wiretest.Extended("", "insert 1"))
+	r.expectTrail("need write", "attach primary", "release")
+}
+
 // TestTurnWithoutRows: what is only parsed and described leaves no server behind.
 func TestTurnWithoutRows(t *testing.T) {
 	r := newRig(t)
@@ -121,6 +141,22 @@ func TestCopy(t *testing.T) {
 	}
 }
 
+// TestCopyIntoNothing: a copy that fails while the server takes no more bytes leaves a client that is read.
+func TestCopyIntoNothing(t *testing.T) {
+	r := newRig(t)
+	r.hold = true
+	r.query("copy t from stdin")
+	r.handle(&Event{Kind: Full, Side: Server})
+	if !r.stopped[Client] {
+		t.Fatal("reads on without end")
+	}
+	r.backlog, r.hold = nil, false
+	r.expect("fails", r.scripted(failure("42P01"), ready('I')), "E(42P01) Z(I)")
+	if r.stopped[Client] {
+		t.Error("does not read the client")
+	}
+}
+
 func TestHold(t *testing.T) {
 	r := newRig(t)
 	r.setView(replication.View{Version: 2, Epoch: 2, Primary: "b"})
@@ -183,6 +219,48 @@ func TestServerDeath(t *testing.T) {
 			if r.s.status == 'E' {
 				r.expect("rollback", r.query("rollback"), "C(ROLLBACK) Z(I)")
 				r.expect("goes on", r.query("insert 2"), "C(INSERT) Z(I)")
+			}
+		})
+	}
+}
+
+// TestServerDismisses: FATAL says that what ran had no effect, and is told, unless it may have committed on its way.
+func TestServerDismisses(t *testing.T) {
+	fatal := func(severity string) []byte {
+		return answer(&pgproto3.ErrorResponse{Severity: severity, SeverityUnlocalized: severity, Code: "57P01", Message: "terminated"})
+	}
+	tests := []struct {
+		name        string
+		before      string
+		outstanding []byte
+		severity    string
+		want        string
+	}{
+		{"write", "", wire.AppendQuery(nil, "insert 1"), "FATAL", "E(57P01) Z(I)"},
+		{"write and what is behind", "", append(wire.AppendQuery(nil, "insert 1"), wire.AppendQuery(nil, "insert 2")...), "FATAL",
+			"E(57P01) Z(I) E(57P01) Z(I)"},
+		{"extended", "", wiretest.Extended("", "insert 1"), "FATAL", "E(57P01) Z(I)"},
+		{"string", "", wire.AppendQuery(nil, "insert 1; insert 2"), "FATAL", "E(57P01) Z(I)"},
+		{"COMMIT", "begin", wire.AppendQuery(nil, "commit"), "FATAL", "E(57P01) Z(I)"},
+		{"in a transaction", "begin", wire.AppendQuery(nil, "insert 1"), "FATAL", "E(40001) Z(E)"},
+		{"string with COMMIT", "", wire.AppendQuery(nil, "begin; insert 1; commit; insert 2"), "FATAL", "E(08007) Z(I)"},
+		{"procedure", "", wire.AppendQuery(nil, "call p()"), "FATAL", "E(08007) Z(I)"},
+		{"PANIC", "", wire.AppendQuery(nil, "insert 1"), "PANIC", "E(08007) Z(I)"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			r := newRig(t)
+			if test.before != "" {
+				r.query(test.before)
+			}
+			r.hold = true
+			r.send(test.outstanding)
+			r.hold = false
+			r.backlog = nil
+			r.fromServer(fatal(test.severity))
+			r.expect("at its end", r.told(), test.want)
+			if r.s.status == 'I' {
+				r.expect("goes on", r.query("insert 9"), "C(INSERT) Z(I)")
 			}
 		})
 	}
@@ -326,4 +404,15 @@ func TestLargeMessages(t *testing.T) {
 	r.expect("timeout", r.told(), "E(57P03)")
 	piece(whole[100<<10:])
 	r.expect("its end", r.told(), "Z(I)")
+}
+
+// TestSetLocalRole: what is set for a transaction ends with it.
+func TestSetLocalRole(t *testing.T) {
+	r := newRig(t)
+	r.query("begin")
+	r.query("set local role r")
+	r.query("commit")
+	r.idle = nil
+	r.query("insert 1")
+	r.expect("elsewhere", r.server(replication.RolePrimary).SettingsText(), "")
 }

@@ -147,6 +147,7 @@ type settingState struct {
 	savepoints []savepoint
 	startup    *settingSet // to which RESET returns
 	shared     *interner
+	localRole  string // as SET LOCAL ROLE made it in this transaction
 }
 
 // maxSavepoints bounds the marks kept; older ones are then forgotten.
@@ -165,15 +166,18 @@ func (t *settingState) lost() {
 }
 
 // committed makes the present settings those to which a rollback returns.
-func (t *settingState) committed() { t.base, t.savepoints = t.now, nil }
+func (t *settingState) committed() { t.base, t.savepoints, t.localRole = t.now, nil, "" }
 
 // rolledBack returns to the settings of the begin of the transaction.
-func (t *settingState) rolledBack() { t.now, t.savepoints = t.base, nil }
+func (t *settingState) rolledBack() { t.now, t.savepoints, t.localRole = t.base, nil, "" }
 
 func (t *settingState) set(name, value string) {
 	e := setting{name: name, value: value}
 	if name != settingRole && name != settingAuthorization {
 		e.by = t.now.want.actor()
+		if t.localRole != "" {
+			e.by.role = t.localRole
+		}
 	}
 	t.now.want, t.now.have = t.now.want.with(t.shared, e), t.now.have.with(t.shared, e)
 }

@@ -52,22 +52,21 @@ func (s *Session) serverError(now replication.Instant, p wire.Piece, out *Action
 		return
 	}
 	failed := s.failed
-	s.failed = true
+	s.failed, s.copyPending = true, false
+	ended := s.copyFailed != 0 && s.copyEnded(t)
 	switch {
 	case o.Ref.bits&mayFail != 0:
 		s.failed = failed
 		s.ownFailed(o.Ref.stmt)
+	case ended:
+		s.erred++
+		s.say(errDuringCopy(s.copyFailed), out)
 	case s.retry.primary || s.swallow:
 	case o.Ref.bits&rollsBack != 0:
 		s.broken = s.broken || o.Ref.bits&resets != 0
 	case o.Ref.bits&changedShape != 0 && s.retry.possible && !onPrimary(s.srv) && s.target() != router.TargetReplica:
 		s.retryOnPrimary(out) // the standby may be behind
-	case o.Ref.bits&changedShape != 0:
-		s.retry.possible = false
-		s.flushHeld(out)
-		s.erred++
-		s.say(errChangedShape, out)
-	case o.Ref.bits&refused != 0:
+	case o.Ref.bits&(changedShape|recalls|elsewhere|refused) != 0:
 		s.retry.possible = false
 		s.flushHeld(out)
 		s.erred++
@@ -98,7 +97,10 @@ func (s *Session) serverError(now replication.Instant, p wire.Piece, out *Action
 	if o.Injected && s.aheadOfQuery() {
 		s.swallow = true
 	}
-	s.broken = s.broken || s.ledger.SyncIgnored()
+	s.broken = s.broken || s.ledger.SyncIgnored() && !ended
+	if ended {
+		s.copyFailed = 0
+	}
 	s.ledger.Fail(s.undo)
 	if s.ledger.Skipping() {
 		s.group = true // up to the Sync that is still to come

@@ -1,6 +1,8 @@
 package session
 
 import (
+	"strings"
+
 	"github.com/walgate/walgate/proxy/wire"
 	"github.com/walgate/walgate/replication"
 	"github.com/walgate/walgate/router"
@@ -240,7 +242,20 @@ func (s *Session) mayRead(v *router.Verdict, text []byte, stored string) bool {
 			return false
 		}
 	}
-	return v.Kind == router.Read
+	return v.Kind == router.Read && !(v.Flags.Has(router.NodeLocal) && s.target() != router.TargetReplica && asksForRole(text, stored))
+}
+
+// asksForRole reports whether a statement is nothing but the question by which drivers look for the primary. Among other
+// words it tells where the statement ran.
+func asksForRole(text []byte, stored string) bool {
+	if text != nil {
+		stored = string(text)
+	}
+	switch strings.ToLower(strings.TrimRight(strings.TrimSpace(stored), "; \t\n")) {
+	case "select pg_is_in_recovery()", "select pg_catalog.pg_is_in_recovery()":
+		return true
+	}
+	return false
 }
 
 // carries reports whether a setting can be carried to other servers: otherwise it will bind the session to its server.
@@ -288,7 +303,7 @@ func (s *Session) push(now replication.Instant, out *Actions) bool {
 	if s.preparing || s.sent == len(s.pend) || !s.mayForward(now, out) {
 		return false
 	}
-	if s.restore(out) {
+	if s.restore(out) || s.reopen(out) {
 		return false
 	}
 	var cutter wire.Cutter

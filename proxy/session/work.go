@@ -72,6 +72,19 @@ type work struct {
 	pins      pins
 	stale     bool // what the server reports may differ from what the client was told
 	shutdown  *wire.ErrorFields
+	// hushed: the transaction may hide warnings. advanced: something ran on this server connection that may have advanced
+	// a sequence.
+	hushed, advanced bool
+	// copyPending: a COPY FROM STDIN was sent whose beginning has not been seen; copied: data was sent for the one that has
+	// begun; copyFailed: the request for which it was ended.
+	copyPending, copied bool
+	copyFailed          byte
+	// opening is the text that opened the transaction on a standby, as long as it can be taken to the primary; steady: it
+	// has one snapshot for all. reopening: it is being taken there.
+	opening, reopening []byte
+	steady             bool
+	// dismissal is the error with which the server ended the connection while it did nothing that lasts.
+	dismissal *wire.ErrorFields
 	// localOnly: a commit of the turn was made, but its wait for the standby was cancelled.
 	localOnly bool
 	// defined: the transaction has changed something that the catalog may tell of.
@@ -130,7 +143,7 @@ type request struct {
 }
 
 // bits are facts about a request.
-type bits uint16
+type bits uint32
 
 const (
 	commits      bits = 1 << iota // may have committed something when its answer is missing
@@ -146,5 +159,8 @@ const (
 	asks                          // injected: asks what a statement is on the server
 	changedShape                  // a statement that fails, instead of one that is not what the client was told
 	tokens                        // its row is a position, to which the epoch is added
+	reopens                       // injected: opens the client's transaction on another server
+	elsewhere                     // what a standby does not have, in a transaction that is bound to it: written as a statement that fails
+	recalls                       // currval or lastval without what they ask for: written as a statement that fails
 	refused                       // a transaction block where there may be none: written as a statement that fails
 )

@@ -129,6 +129,12 @@ func AppendNegotiateProtocolVersion(dst []byte, version uint32, unknown []string
 	return end(dst, at)
 }
 
+// AppendCopyFail appends CopyFail.
+func AppendCopyFail(dst []byte, why string) []byte {
+	dst, at := begin(dst, 'f')
+	return end(appendString(dst, why), at)
+}
+
 // AppendEmpty adds a message without body: Sync 'S', Flush 'H', Terminate 'X', ParseComplete '1', and so on.
 func AppendEmpty(dst []byte, typ byte) []byte { return append(dst, typ, 0, 0, 0, 4) }
 

@@ -101,7 +101,7 @@ func (l *Ledger[R]) compact() {
 }
 
 // keptRequests bounds what an empty ledger keeps.
-const keptRequests = 8
+const keptRequests = 12
 
 // Pop removes the oldest request.
 func (l *Ledger[R]) Pop() {

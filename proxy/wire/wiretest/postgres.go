@@ -133,7 +133,7 @@ func (s *Postgres) message(typ byte, body []byte) {
 	case 'f':
 		if s.copying {
 			s.copying = false
-			s.fail("57014", "COPY from stdin failed")
+			s.fail("57014", "COPY from stdin failed: "+strings.TrimRight(string(body), "\x00"))
 			if s.extended {
 				s.skipping = true
 			} else {
