@@ -16,7 +16,7 @@ type naming struct {
 // turned notes the end of a turn that was written.
 func (n *naming) turned() { n.unsettled, n.changes = n.unsettled || n.changes, false }
 
-// settleNames is called with each ReadyForQuery.
+// settleNames ends the wait when no turn is owed its answer.
 func (s *Session) settleNames() {
 	if s.naming.unsettled && !s.turnOwed() {
 		s.naming.unsettled = false
@@ -38,6 +38,7 @@ func (s *Session) turnOwed() bool {
 func (s *Session) awaitsNames(typ byte) bool {
 	switch typ {
 	case 'P', 'B', 'D', 'C', 'Q', 'E', 'F':
+		s.settleNames() // a Sync that a copy has swallowed is answered by nothing
 		return s.naming.unsettled && !s.ledger.CopyIn()
 	default:
 		return false
