@@ -213,4 +213,10 @@ func TestPlaceInSequence(t *testing.T) {
 			t.Errorf("round %d: the second client gets %s, want %s", i, got, second)
 		}
 	}
+	mustExec(t, c, "begin")
+	mustExec(t, c, "commit")
+	mustExec(t, a, "discard sequences")
+	if got := value(t, a, "select currval('s')"); got == "14" {
+		t.Errorf("behind DISCARD SEQUENCES: %s", got)
+	}
 }

@@ -200,6 +200,7 @@ func (s *Session) answerHere(out *Actions) bool {
 		s.prepared.remove(name)
 		b = wire.AppendCommandComplete(b, "DEALLOCATE")
 	case router.CommandDiscardAll:
+		s.sequenceOn = 0
 		s.settings.discardAll()
 		s.settings.committed()
 		s.prepared.clear()

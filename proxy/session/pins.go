@@ -64,10 +64,13 @@ func (p *pins) String() string {
 func (s *Session) applyState(cmd router.Command, flags router.Flags) {
 	switch cmd {
 	case router.CommandDiscardAll:
+		s.sequenceOn, s.srv.sequenced = 0, false
 		s.settings.discardAll()
 		s.pins.discardAll()
 		s.prepared.clear()
 		s.srv.statements.clear()
+	case router.CommandDiscardSequences:
+		s.sequenceOn, s.srv.sequenced = 0, false
 	case router.CommandDiscardTemp:
 		s.unpin(router.PinTempTable)
 	case router.CommandUnlistenAll:

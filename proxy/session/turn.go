@@ -182,7 +182,7 @@ func (s *Session) look(t *turn, p wire.Piece) {
 }
 
 func (s *Session) judge(t *turn, v *router.Verdict, text []byte) {
-	t.recalls = t.recalls || v.Flags.Has(router.Recalls|router.Sequence)
+	t.recalls = t.recalls || v.Flags.Has(router.Recalls|router.Sequence) || v.Command == router.CommandDiscardSequences
 	s.hinted(t, &v.Hint, text, "")
 	t.block = t.block || v.Flags.Has(router.TxControl)
 	t.noteOwn(s.ownStatement(v, text))
