@@ -40,6 +40,7 @@ func (s *Session) attached(now replication.Instant, a Attachment, out *Actions) 
 	s.queuedSince, s.notified = 0, false
 	s.srv, s.attachment = a.Server, a
 	a.Server.lend(s.id)
+	s.advanced = a.Server.sequenced
 	a.Server.Meter.waited(now.Sub(s.since))
 	if a.Consistency != nil {
 		s.consistency = *a.Consistency
