@@ -25,6 +25,14 @@ func TestEndpoint(t *testing.T) {
 	setup := dial(t, d.endpoint(t))
 	do(t, setup, "create table items (id bigint primary key, body text)")
 	do(t, setup, "insert into items select i, 'body ' || i from generate_series(1, 1000) i")
+	// Until the catalog of the database has been read, whatever reads a relation runs on the primary.
+	p := d.places(t)
+	await(t, healLimit, "reads of relations on standbys", func(context.Context) error {
+		if port := ask[int](t, setup, "select inet_server_port() from items where id = 1"); !p.standby(port) {
+			return fmt.Errorf("one ran on port %d", port)
+		}
+		return nil
+	})
 	for _, test := range []struct {
 		name string
 		run  func(*testing.T, *Demo)
