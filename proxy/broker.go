@@ -16,7 +16,8 @@ import (
 )
 
 // broker finds a server for each session that needs one: it chooses the node (router.Pick), borrows from the pools, and
-// holds who can't be served until the view, the board or the gate changes. It implements netdriver.Servers.
+// holds who can't be served until the view, the board or the gate changes. It implements netdriver.Servers and
+// loop.Servers.
 type broker struct {
 	set      *pool.Set
 	gate     *replication.Gate
@@ -75,7 +76,10 @@ func (b *broker) Request(t *pool.Ticket) (*pool.Server, *session.Failure) {
 
 // pick chooses the node; no node means that the ticket must be held.
 func (b *broker) pick(st *state, t *pool.Ticket) router.Choice {
-	board, now := b.board.Load(), b.now()
+	board, now := b.board.Load(), t.Now
+	if now == 0 {
+		now = b.now()
+	}
 	n := &t.Need
 	in := router.Input{
 		View: &st.view, Board: board, Now: now, Kind: n.Kind, Target: n.Target, Fallback: n.Fallback, Tag: n.Tag,
@@ -158,7 +162,7 @@ func (b *broker) Withdraw(t *pool.Ticket) bool {
 }
 
 // GiveBack implements netdriver.Servers.
-func (b *broker) GiveBack(server *pool.Server, keep bool) *pool.Ticket {
+func (b *broker) GiveBack(server *pool.Server, keep bool, now replication.Instant) *pool.Ticket {
 	if !keep {
 		b.set.Discard(server)
 		return nil
@@ -166,7 +170,7 @@ func (b *broker) GiveBack(server *pool.Server, keep bool) *pool.Ticket {
 	if server.Primary() {
 		b.answered.Add(1)
 	}
-	return b.set.Release(server)
+	return b.set.Release(server, now)
 }
 
 // Cancel implements netdriver.Servers.
@@ -174,6 +178,7 @@ func (b *broker) Cancel(server *pool.Server, done func()) { b.set.Cancel(server,
 
 // reroute tries again for a ticket that waits, and tells its Waiter what came of it. Called without locks.
 func (b *broker) reroute(t *pool.Ticket) {
+	t.Now = 0 // it has waited
 	server, failure := b.Request(t)
 	switch {
 	case server != nil:

@@ -78,6 +78,7 @@ type Config struct {
 	MockSecret         []byte        // see auth.Config; random when empty
 	SCRAMIterations    int           // shown to unknown roles (4096)
 
+	Loops      int // epoll loops for clients and servers in clear text; 0: goroutines serve everybody
 	MaxClients int // client connections, logins included; beyond, 53300
 	// Client connections that have not logged in, of all addresses (0: three quarters of MaxClients) and of one (0: no
 	// limit of its own); beyond, 53300.
@@ -200,6 +201,9 @@ func (c Config) validate() error {
 	}
 	if c.MaxLogins < 0 || c.MaxAddressLogins < 0 {
 		return errors.New("proxy: limits of logins must not be negative")
+	}
+	if c.Loops > 0 && c.ServerTLS.Mode != secure.Disable {
+		return errors.New("proxy: the loops speak no TLS to servers")
 	}
 	if c.PoolNodeMax < 0 || c.PoolCheckDelay < 0 || c.PoolReserveTimeout <= 0 {
 		return errPoolTimes

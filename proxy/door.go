@@ -25,7 +25,7 @@ const internalPrefix = "walgate_"
 type place struct{ database, user string }
 
 // door lets clients in: it knows the keys that their proofs revealed and what servers report at login. It implements
-// netdriver.Door and login.Host.
+// netdriver.Door, loop.Door and login.Host.
 type door struct {
 	checker  *login.Checker
 	broker   *broker
@@ -51,6 +51,11 @@ type door struct {
 // Login implements netdriver.Door.
 func (d *door) Login(id uint32, peer login.Peer, req *session.AuthRequest) (*login.Conversation, login.Step) {
 	return d.checker.Begin(id, peer, req)
+}
+
+// Foreign implements loop.Door: the console and replication want a connection of package net.
+func (d *door) Foreign(req *session.AuthRequest) bool {
+	return req.Streams() || d.console.serves(req.Database)
 }
 
 // Refuse implements login.Host.
@@ -182,7 +187,7 @@ type visitor struct {
 func (v *visitor) Granted(_ *pool.Ticket, server *pool.Server) {
 	// It may be a connection that was opened before the parameters were forgotten.
 	v.door.loggedIn(server.Key(), server.Reported)
-	if next := v.door.broker.GiveBack(server, true); next != nil {
+	if next := v.door.broker.GiveBack(server, true, v.door.broker.now()); next != nil {
 		next.Waiter.Granted(next, server)
 	}
 	v.result <- nil

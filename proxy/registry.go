@@ -100,6 +100,16 @@ func (r *registry) knocked(m *member) {
 	less(r.from, m.from)
 }
 
+// pass notes that another driver serves the client from now on.
+func (r *registry) pass(id uint32, d driver) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if m, ok := r.entries[id]; ok {
+		m.driver = d
+		r.entries[id] = m
+	}
+}
+
 // leave forgets a client.
 func (r *registry) leave(id uint32) {
 	r.mu.Lock()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/walgate/walgate/proxy/auth"
 	"github.com/walgate/walgate/proxy/catalog"
+	"github.com/walgate/walgate/proxy/loop"
 	"github.com/walgate/walgate/proxy/netdriver"
 	"github.com/walgate/walgate/proxy/pool"
 	"github.com/walgate/walgate/proxy/secure"
@@ -39,6 +40,7 @@ type Server struct {
 	catalogs   *catalog.Set
 	drivers    []driver // all there are
 	goroutines *netdriver.Driver
+	loops      *loop.Driver // nil: goroutines serve everybody
 	tls        *secure.ClientLeg
 	upstream   *secure.ServerLeg
 	metrics    *metrics
@@ -129,6 +131,17 @@ func (s *Server) build() (err error) {
 		return err
 	}
 	s.drivers = append(s.drivers, s.goroutines)
+	keeper := pool.Keeper(s.goroutines)
+	if s.cfg.Loops > 0 {
+		s.loops, err = loop.New(loop.Config{
+			Loops: s.cfg.Loops, HighWater: highWater, LoginTimeout: s.cfg.LoginTimeout, Linger: s.cfg.DrainLinger, Now: boottime.Now,
+		}, s.broker, s.door, s.log, loop.Hooks{Error: s.metrics.failed, Turned: s.turned, Enter: s.enterLoop, Leave: s.sessions.leave})
+		if err != nil {
+			return err
+		}
+		s.drivers = append(s.drivers, s.loops)
+		keeper = s.loops
+	}
 	s.door.dialer = pool.Dialer{TLS: s.upstream, TCP: s.cfg.TCP}
 	s.pools, err = pool.New(pool.Config{
 		Limits: s.door.rules.limits, Warm: s.door.rules.warm(), NodeMax: s.cfg.PoolNodeMax,
@@ -136,7 +149,7 @@ func (s *Server) build() (err error) {
 		ReserveTimeout: s.cfg.PoolReserveTimeout, IdleTimeout: s.cfg.PoolIdleTimeout, Lifetime: s.cfg.PoolLifetime,
 		CheckDelay: s.cfg.PoolCheckDelay, ConnectTimeout: s.cfg.ConnectTimeout, Backoff: s.cfg.ConnectBackoff,
 		EjectAfter: s.cfg.EjectAfter, EjectFor: s.cfg.EjectFor, MaxStatements: s.cfg.MaxPrepared, Dialer: s.door.dialer,
-		Now: boottime.Now, Secret: s.door.secret, LoggedIn: s.door.loggedIn, Keeper: s.goroutines,
+		Now: boottime.Now, Secret: s.door.secret, LoggedIn: s.door.loggedIn, Keeper: keeper,
 		Reroute: s.broker.reroute, Changed: s.turned,
 		Failed: func(key pool.Key, err error) {
 			s.metrics.unopened.WithLabelValues(string(key.Node)).Inc()
@@ -184,7 +197,14 @@ func (s *Server) Run(ctx context.Context) error {
 	defer endBackground()
 	logins, endLogins := context.WithCancel(background)
 	defer endLogins()
-	var own, accepting sync.WaitGroup
+	accepts, endAccepts := context.WithCancel(ctx)
+	defer endAccepts()
+	var own, accepting, loops sync.WaitGroup
+	loopsEnd, endLoops := context.WithCancel(context.WithoutCancel(ctx))
+	defer endLoops()
+	if s.loops != nil {
+		loops.Go(func() { s.loops.Run(loopsEnd) })
+	}
 	own.Go(func() { s.pools.Run(background) })
 	own.Go(func() { s.follow(background) })
 	own.Go(func() { s.catalogs.Run(background) })
@@ -193,13 +213,14 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.mayAccept(ctx) {
 		for i, l := range listeners {
 			entry := s.entry(s.cfg.Listeners[i])
-			accepting.Go(func() { s.accept(logins, l, entry) })
+			accepting.Go(func() { s.serve(accepts, logins, l, entry) })
 		}
 	}
 	select {
 	case <-ctx.Done():
 	case <-s.yielding:
 	}
+	endAccepts()
 	for _, l := range listeners {
 		_ = l.Close() // nothing can be done about an error
 	}
@@ -209,6 +230,8 @@ func (s *Server) Run(ctx context.Context) error {
 	s.shutdown(endLogins)
 	endBackground()
 	own.Wait()
+	endLoops() // after the last server connection
+	loops.Wait()
 	s.goroutines.Wait()
 	return nil
 }
@@ -258,10 +281,16 @@ func (s *Server) entry(l Listener) *netdriver.Entry {
 	return entry
 }
 
+// ErrNeedsRestart says that TLS toward servers can't be switched on while loops serve them.
+var ErrNeedsRestart = errors.New("proxy.server_tls.mode: TLS toward servers begins with a restart, which chooses the driver anew")
+
 // ReloadTLS reads the certificates of both legs again, and their modes. What can't be read stays as it is; connections
 // that exist go on.
 func (s *Server) ReloadTLS(client secure.ClientConfig, server secure.ServerConfig) error {
 	var errs []error
+	if s.loops != nil && server.Mode != secure.Disable {
+		return ErrNeedsRestart
+	}
 	if err := s.tls.Reload(client); err != nil {
 		errs = append(errs, fmt.Errorf("TLS for clients: %w", err))
 	}

@@ -43,11 +43,15 @@ type Client struct {
 	user     string
 	timer    *time.Timer
 	armed    replication.Instant
-	asked    int // startup packets read; the reading goroutine's
-	loggedIn bool
-	console  chan struct{} // nil unless the client talks to the console: its CancelRequests
-	closing  bool          // Close was said: what the client sends is dropped
-	ended    bool          // nothing reaches the session any more
+	// Three of the reading goroutine's: startup packets read, what another driver has read already, and whether a load
+	// balancer's header was in that.
+	asked      int
+	early      []byte
+	introduced bool
+	loggedIn   bool
+	console    chan struct{} // nil unless the client talks to the console: its CancelRequests
+	closing    bool          // Close was said: what the client sends is dropped
+	ended      bool          // nothing reaches the session any more
 }
 
 // grant is a server to be delivered to another session once no lock is held.
@@ -81,9 +85,11 @@ func (c *Client) run(ctx context.Context) {
 		c.driver.hooks.Console(context.WithoutCancel(ctx), c.conn, c.user, cancels)
 		return
 	}
-	for {
-		if err := c.in.fill(); err != nil {
-			return
+	for early := c.in.start < c.in.end; ; early = false {
+		if !early {
+			if err := c.in.fill(); err != nil {
+				return
+			}
 		}
 		c.driver.counters.fromClients.Add(int64(c.in.n))
 		if !c.frames() {

@@ -9,9 +9,14 @@ import (
 )
 
 // Serve runs the session of an accepted connection until it ends. id is what the client will know as its process id;
-// entry is shared by the sessions of a listener. The end of ctx interrupts a login only; see Shutdown and Kill.
-func (d *Driver) Serve(ctx context.Context, conn net.Conn, id uint32, entry *Entry) {
+// entry is shared by the sessions of a listener; early is what another driver has read of the connection. The end of ctx
+// interrupts a login only; see Shutdown and Kill.
+func (d *Driver) Serve(ctx context.Context, conn net.Conn, id uint32, entry *Entry, early Early) {
 	c := d.newClient(conn, id, entry)
+	c.early = early.Read
+	if early.Remote.IsValid() {
+		c.remote, c.introduced = net.TCPAddrFromAddrPort(early.Remote), true
+	}
 	d.mu.Lock()
 	d.clients[id] = c
 	d.mu.Unlock()

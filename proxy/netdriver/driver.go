@@ -28,7 +28,7 @@ type Servers interface {
 	// Withdraw ends a request; false means that the Waiter has been or will be called all the same.
 	Withdraw(t *pool.Ticket) bool
 	// GiveBack ends a loan. A ticket that is returned now has the server; its Waiter must be called without locks.
-	GiveBack(server *pool.Server, keep bool) *pool.Ticket
+	GiveBack(server *pool.Server, keep bool, now replication.Instant) *pool.Ticket
 	// Cancel stops the statement that the server runs; it does not wait for that. done is called without locks, by
 	// another goroutine, when that has been done or given up.
 	Cancel(server *pool.Server, done func())
@@ -64,8 +64,14 @@ type Entry struct {
 	ProxyFrom []netip.Prefix
 }
 
-// mode is how much TLS a client of this entry must or may have.
-func (e *Entry) mode() secure.Mode {
+// Early is what has been learned of a connection before it came here.
+type Early struct {
+	Remote netip.AddrPort // as the header of a load balancer has told; zero: no header has been read
+	Read   []byte         // what has been read, to be read again before the connection itself
+}
+
+// EncryptionMode is how much TLS a client of this entry must or may have.
+func (e *Entry) EncryptionMode() secure.Mode {
 	switch {
 	case e.TLS == nil:
 		return secure.Disable

@@ -77,6 +77,15 @@ func (in *input) fill() error {
 	return in.err
 }
 
+// preload puts b, which must fit in a buffer, before all that will be read.
+func (in *input) preload(b []byte) {
+	if len(b) > 0 {
+		in.hold()
+		in.start, in.n = 0, copy(*in.buf, b)
+		in.end = in.n
+	}
+}
+
 // tryRead reads once; false makes the runtime wait until the descriptor is readable. It must always read before it
 // returns false: readiness is edge-triggered.
 func (in *input) tryRead(fd uintptr) bool {

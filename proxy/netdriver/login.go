@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"time"
 
@@ -54,6 +53,8 @@ func (c *Client) login(ctx context.Context) bool {
 	}
 	c.mu.Lock()
 	defer c.unlock()
+	c.in.preload(c.early)
+	c.early = nil
 	c.user, c.database = req.User, req.Database
 	c.loggedIn = outcome.OK
 	if outcome.OK && outcome.Console {
@@ -122,7 +123,7 @@ var errNoAnswer = errors.New("no password message")
 // answer reads one password message.
 func (c *Client) answer() ([]byte, error) {
 	var header [wire.HeaderLen]byte
-	if _, err := io.ReadFull(c.conn, header[:]); err != nil {
+	if err := c.readFull(header[:]); err != nil {
 		return nil, fmt.Errorf("read from client: %w", err)
 	}
 	length := int64(binary.BigEndian.Uint32(header[1:])) - 4
@@ -130,7 +131,7 @@ func (c *Client) answer() ([]byte, error) {
 		return nil, fmt.Errorf("message %q of %d bytes: %w", header[0], length, errNoAnswer)
 	}
 	body := make([]byte, length)
-	if _, err := io.ReadFull(c.conn, body); err != nil {
+	if err := c.readFull(body); err != nil {
 		return nil, fmt.Errorf("read from client: %w", err)
 	}
 	return body, nil

@@ -175,7 +175,7 @@ func (c *Client) discard(reason string) {
 
 // give gives a server back and remembers whom to tell that it has it now.
 func (c *Client) give(ps *pool.Server, keep bool) {
-	if next := c.driver.servers.GiveBack(ps, keep); next != nil {
+	if next := c.driver.servers.GiveBack(ps, keep, c.driver.cfg.Now()); next != nil {
 		c.deferred = append(c.deferred, grant{next, ps})
 	}
 }

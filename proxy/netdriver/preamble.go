@@ -1,7 +1,6 @@
 package netdriver
 
 import (
-	"io"
 	"net"
 	"net/netip"
 
@@ -11,7 +10,7 @@ import (
 // preamble takes the client's address from the PROXY header of a trusted load balancer, which must send one; anybody
 // else may not. The address is then the client's for everything: rules, lists, logs.
 func (c *Client) preamble() bool {
-	if !c.entry.balanced(c.remote) {
+	if c.introduced || !c.entry.balanced(c.remote) {
 		return true
 	}
 	var header []byte
@@ -31,7 +30,7 @@ func (c *Client) preamble() bool {
 		}
 		from := len(header)
 		header = append(header, make([]byte, more)...)
-		if _, err := io.ReadFull(c.conn, header[from:]); err != nil {
+		if err := c.readFull(header[from:]); err != nil {
 			return false // a port check says nothing
 		}
 	}

@@ -219,13 +219,8 @@ func (s *server) count(p wire.Piece) {
 	case p.Type == 'C' && p.Last && len(p.Bytes) > wire.HeaderLen:
 		s.pool.Completed(p.Bytes[wire.HeaderLen : len(p.Bytes)-1])
 	case p.Type == 'E':
-		for fields := p.Bytes[wire.HeaderLen:]; len(fields) > 1; {
-			field, rest, _ := bytes.Cut(fields, []byte{0})
-			if len(field) > 0 && field[0] == 'C' {
-				s.driver.hooks.Error(field[1:])
-				return
-			}
-			fields = rest
+		if code := wire.ParseTrouble(p.Bytes[wire.HeaderLen:]).Code; code != nil {
+			s.driver.hooks.Error(code)
 		}
 	}
 }

@@ -51,11 +51,13 @@ func (c *Client) startup(ctx context.Context) (packet []byte, ok bool) {
 // packet reads one startup packet, or the beginning of TLS if that may come now.
 func (c *Client) packet(first bool) (packet, direct []byte, ok bool) {
 	var word [4]byte
-	if _, err := io.ReadFull(c.conn, word[:]); err != nil {
+	if err := c.readFull(word[:]); err != nil {
 		return nil, nil, false // a port check says nothing and is nobody's business
 	}
 	if word[0] == tlsRecord && first && c.offersTLS() {
-		return nil, word[:], true
+		direct = append(word[:], c.early...)
+		c.early = nil
+		return nil, direct, true
 	}
 	length := int64(binary.BigEndian.Uint32(word[:]))
 	if length < wire.MinStartup || length > wire.MaxStartup {
@@ -65,17 +67,26 @@ func (c *Client) packet(first bool) (packet, direct []byte, ok bool) {
 		return nil, nil, false
 	}
 	packet = make([]byte, length-4)
-	_, err := io.ReadFull(c.conn, packet)
-	return packet, nil, err == nil
+	return packet, nil, c.readFull(packet) == nil
 }
 
-func (c *Client) offersTLS() bool { return c.entry.TLS != nil && c.entry.TLS.Offered(c.entry.mode()) }
+// readFull fills b, first with what was read before.
+func (c *Client) readFull(b []byte) error {
+	n := copy(b, c.early)
+	c.early = c.early[n:]
+	_, err := io.ReadFull(c.conn, b[n:])
+	return err
+}
+
+func (c *Client) offersTLS() bool {
+	return c.entry.TLS != nil && c.entry.TLS.Offered(c.entry.EncryptionMode())
+}
 
 // encryption answers SSLRequest or GSSENCRequest.
 func (c *Client) encryption(ctx context.Context, kind wire.StartupKind) bool {
 	answer := byte('N')
 	if kind == wire.StartupSSL && c.offersTLS() {
-		if secure.Untimely(c.conn) {
+		if len(c.early) > 0 || secure.Untimely(c.conn) {
 			c.refuse(session.Failure{
 				SQLSTATE: "08P01", Message: "received unencrypted data after SSL request",
 				Detail: "This could be either a client-software bug or evidence of an attempted man-in-the-middle attack.",
@@ -114,12 +125,12 @@ func (c *Client) startTLS(ctx context.Context, direct []byte) bool {
 
 // encryptedEnough refuses a login in clear text where TLS is required.
 func (c *Client) encryptedEnough() bool {
-	if c.entry.mode() < secure.Require || c.tls() != nil {
+	if c.entry.EncryptionMode() < secure.Require || c.tls() != nil {
 		return true
 	}
 	c.refuse(session.Failure{
 		SQLSTATE: "28000", Message: "TLS is required",
-		Detail: "This address takes logins over TLS only (proxy.tls.mode is " + c.entry.mode().String() + ").",
+		Detail: "This address takes logins over TLS only (proxy.tls.mode is " + c.entry.EncryptionMode().String() + ").",
 		Hint:   "Connect with sslmode=require or a stricter mode.",
 	})
 	return false
@@ -135,7 +146,7 @@ func (c *Client) refuse(failure session.Failure) {
 
 // wrongCertificate refuses a client whose certificate was made out to another role, in mode verify-full.
 func (c *Client) wrongCertificate(user string) *session.AuthOutcome {
-	if c.entry.mode() != secure.VerifyFull {
+	if c.entry.EncryptionMode() != secure.VerifyFull {
 		return nil
 	}
 	state := c.tls()

@@ -82,9 +82,11 @@ func (s *stream) run(ctx context.Context) {
 	why := make(chan session.Failure, 1)
 	tasks.Go(func() { s.attend(ctx, why, done) })
 	tasks.Go(func() { s.toClient(why) })
-	for {
-		if err := c.in.fill(); err != nil {
-			return
+	for early := c.in.start < c.in.end; ; early = false {
+		if !early {
+			if err := c.in.fill(); err != nil {
+				return
+			}
 		}
 		c.driver.counters.fromClients.Add(int64(c.in.n))
 		// An error is the server's end, which toClient tells; until the client has left, what it sends is dropped.

@@ -71,7 +71,7 @@ func (m *member) Granted(t *Ticket, s *Server) {
 	m.mu.Unlock()
 	// Another goroutine for each step: a chain of sessions that hand on a server would grow the stack.
 	m.bench.tasks.Go(func() {
-		next := m.bench.Release(s)
+		next := m.bench.Release(s, replication.Instant(m.bench.now.Load()))
 		if !last {
 			m.ask()
 		}

@@ -38,6 +38,14 @@ func (t TCP) Apply(conn net.Conn) {
 	}
 }
 
+// ApplyListener sets them on a listening socket, from which connections that are accepted without package net inherit
+// them (Linux); so they do TCP_NODELAY.
+func (t TCP) ApplyListener(l net.Listener) {
+	if tcp, ok := l.(*net.TCPListener); ok {
+		t.applyListener(tcp)
+	}
+}
+
 // Validate checks the values.
 func (t TCP) Validate() error {
 	if t.KeepaliveIdle <= 0 || t.KeepaliveInterval <= 0 || t.KeepaliveCount <= 0 || t.UserTimeout < 0 {

@@ -243,7 +243,7 @@ func (b *bench) take(t *testing.T) *Server {
 	return s
 }
 
-func (b *bench) release(s *Server) { b.Deliver(b.Release(s), s) }
+func (b *bench) release(s *Server) { b.Deliver(b.Release(s, replication.Instant(b.now.Load())), s) }
 
 func TestTicketsFirstComeServersLastIn(t *testing.T) {
 	b := newBench(t, nil)

@@ -166,7 +166,11 @@ func (s *Set) Acquire(node replication.NodeID, role replication.Role, epoch repl
 	if b == nil {
 		return nil, false
 	}
-	server, how := b.acquire(t, s.now())
+	now := t.Now
+	if now == 0 {
+		now = s.now()
+	}
+	server, how := b.acquire(t, now)
 	return server, how != refused
 }
 
@@ -328,7 +332,9 @@ func (s *Set) moved(b *Budget) bool {
 }
 
 // Release gives a server back for others to use. A ticket that is returned now has the server: see Deliver.
-func (s *Set) Release(server *Server) *Ticket { return server.budget.giveBack(server, true, s.now()) }
+func (s *Set) Release(server *Server, now replication.Instant) *Ticket {
+	return server.budget.giveBack(server, true, now)
+}
 
 // Discard gives a server back to be closed.
 func (s *Set) Discard(server *Server) {

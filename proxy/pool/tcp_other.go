@@ -9,3 +9,5 @@ import (
 
 // setUserTimeout does nothing where the kernel has no such limit.
 func setUserTimeout(*net.TCPConn, time.Duration) {}
+
+func (t TCP) applyListener(*net.TCPListener) {}

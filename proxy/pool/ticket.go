@@ -23,7 +23,9 @@ type Ticket struct {
 	User     string
 	Need     session.Need
 	Bytes    int64 // that the session has collected, for the limit on held bytes
-	Waiter   Waiter
+	// Now is the time of the request; 0: it is to be asked of the clock.
+	Now    replication.Instant
+	Waiter Waiter
 	// Keeper is who must keep the server for the Waiter to use it: such servers are preferred, and another one is moved
 	// there. nil: any will do.
 	Keeper Keeper

@@ -147,6 +147,7 @@ func (c *common) buildProxy(secret []byte) error {
 	mac := hmac.New(sha256.New, secret)
 	mac.Write([]byte("walgate/" + c.cfg.Cluster.Name + "/salts of unknown roles"))
 	cfg.MockSecret = mac.Sum(nil)
+	makeRoom(cfg.Loops)
 	c.proxy, err = proxy.New(cfg, c.consoleDeps(proxy.Deps{
 		View: c.follower.Views(), Board: &c.boards, Gate: c.follower.Gate(), Logger: c.log.With("part", "proxy"), Registry: c.registry,
 		Wake: c.monitor.Wake, Sockets: &c.sockets, Accept: c.accept, Cancel: c.mesh.Cancel,
@@ -416,7 +417,7 @@ func proxyConfig(cfg Config) (proxy.Config, error) {
 		ConnectTimeout: p.Pool.ConnectTimeout, ConnectBackoff: p.Pool.ConnectBackoff, MaxPrepared: p.Limits.ServerPrepared,
 		AllowInternal: p.Auth.AllowInternal, MonitorDatabase: p.Auth.Database, VerifierRefresh: p.Auth.Refresh,
 		MaxVerifiers: p.Auth.MaxVerifiers, MaxConcurrentLog: p.Auth.MaxConcurrent, SCRAMIterations: p.Auth.SCRAMIterations,
-		MaxClients: p.MaxClients, LoginTimeout: p.LoginTimeout, HoldTimeout: p.HoldTimeout, MaxHeld: p.HeldSessions,
+		Loops: p.loops(), MaxClients: p.MaxClients, LoginTimeout: p.LoginTimeout, HoldTimeout: p.HoldTimeout, MaxHeld: p.HeldSessions,
 		MaxHeldBytes: int64(p.HeldBytes), DrainLinger: p.Limits.DrainLinger, ShutdownGrace: p.ShutdownTimeout,
 		TakeoverDrain: p.Takeover.Drain,
 		Level:         level, MaxLagBytes: int64(p.Routing.MaxLagBytes), MaxLag: p.Routing.MaxLag, MaxStatusAge: p.Routing.MaxStatusAge,

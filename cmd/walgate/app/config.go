@@ -109,6 +109,8 @@ type ProxyConfig struct {
 	ServerTLS       ServerTLSConfig  `key:"server_tls" doc:"TLS toward PostgreSQL, for the connections of sessions; read again at SIGHUP."`
 	Pool            PoolConfig       `key:"pool" doc:"Server connections. Limits count for each node by itself: docs/limits.md says what happens at each."`
 	Pools           []PoolRuleConfig `key:"pools" doc:"Exceptions to pool for some databases and users; the first that matches counts. Numbers that are 0 and an empty mode are those of pool."`
+	Driver          string           `key:"driver" doc:"What runs sessions in clear text: loop (epoll loops, the cheapest), goroutine, or auto: loop unless server_tls.mode asks for TLS toward PostgreSQL. Clients over TLS are always served by goroutines." allowed:"auto, loop, goroutine"`
+	Loops           int              `key:"loops" doc:"How many loops, each up to one processor; 0 is half as many as there are processors." allowed:"0 to 64"`
 	TCP             TCPConfig        `key:"tcp" doc:"How connections of clients and to servers find out that the other side is gone."`
 	Routing         RoutingConfig    `key:"routing" doc:"Which statements run where."`
 	HoldTimeout     time.Duration    `key:"hold_timeout" doc:"How long a turn waits for a server that it may run on before it gets 57P03."`
@@ -356,6 +358,7 @@ func Default() Config {
 				EjectAfter: 3, EjectFor: 10 * time.Second,
 			},
 			Timeouts:    TimeoutsConfig{CancelGrace: 10 * time.Second, QueryWait: 2 * time.Minute, QueryWaitNotify: 5 * time.Second, Message: time.Minute},
+			Driver:      "auto",
 			HoldTimeout: 30 * time.Second, HeldSessions: 10000, HeldBytes: 256 << 20, MaxClients: 10000,
 			LoginTimeout: 60 * time.Second, ShutdownTimeout: 5 * time.Second, Takeover: TakeoverConfig{Drain: time.Hour},
 			Admin: AdminConfig{Databases: []string{"walgate", "pgbouncer"}, Users: []string{"postgres"}, StatsPeriod: time.Minute},

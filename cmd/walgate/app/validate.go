@@ -268,6 +268,7 @@ func (c *Config) validateProxy(k *check) {
 		k.failf("proxy.takeover.socket", "%q; allowed: a path of at most %d bytes", p.Takeover.Socket, maxSocketPath)
 	}
 	k.proxyTLS(p)
+	k.driver(&p)
 	k.oneOf("proxy.pool.mode", p.Pool.Mode, "transaction", "session", "statement")
 	c.validatePools(k)
 	k.oneOf("proxy.routing.target", p.Routing.Target, "primary", "replica", "auto")
@@ -296,6 +297,7 @@ func (c *Config) validateProxy(k *check) {
 // mayBeZero are the numbers of the proxy section that mean something when they are 0.
 var mayBeZero = []string{
 	"proxy.limits.logins", "proxy.limits.address_logins", "proxy.timeouts.message", "proxy.timeouts.client_read",
+	"proxy.loops",
 	"proxy.pool.min", "proxy.pool.reserve", "proxy.pool.max_database", "proxy.pool.max_user", "proxy.pool.max_node",
 	"proxy.pool.max_database_clients", "proxy.pool.max_user_clients", "proxy.pool.check_delay", "proxy.tcp.user_timeout",
 	"proxy.timeouts.query", "proxy.timeouts.transaction", "proxy.timeouts.idle_in_transaction", "proxy.timeouts.client_idle",

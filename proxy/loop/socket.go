@@ -1,0 +1,81 @@
+package loop
+
+import (
+	"golang.org/x/sys/unix"
+)
+
+// socket is one connection that a loop watches, with what could not be written to it yet.
+type socket struct {
+	fd      int
+	events  uint32 // what it is watched for
+	watched bool
+	full    bool // Full has been said
+	broken  bool // nothing more can be written
+	pending []byte
+}
+
+// Reading and writing, in the words of epoll_ctl(2).
+const (
+	readable = unix.EPOLLIN
+	writable = unix.EPOLLOUT
+	over     = unix.EPOLLERR | unix.EPOLLHUP // reported whether or not it is asked for
+)
+
+// maxPendingKept bounds the memory that a socket keeps for unwritten bytes when there are none.
+const maxPendingKept = 16 << 10
+
+// send writes b, or keeps a copy of what the kernel does not take at once.
+func (l *loop) send(s *socket, b []byte) {
+	if s.broken || len(b) == 0 {
+		return
+	}
+	if len(s.pending) == 0 {
+		b = s.write(b)
+		if len(b) == 0 || s.broken {
+			return
+		}
+		l.want(s, s.events|writable)
+	}
+	s.pending = append(s.pending, b...)
+}
+
+// write writes what the kernel takes and returns the rest.
+func (s *socket) write(b []byte) []byte {
+	for len(b) > 0 {
+		n, err := writeOnce(s.fd, b)
+		switch err {
+		case 0:
+			b = b[n:]
+			if len(b) > 0 {
+				continue // a partial write of a stream socket: the next one says whether it is full
+			}
+		case unix.EINTR:
+			continue
+		case unix.EAGAIN:
+		default:
+			s.broken = true
+		}
+		break
+	}
+	return b
+}
+
+// flush writes what is pending; it reports whether nothing is left.
+func (l *loop) flush(s *socket) bool {
+	if len(s.pending) == 0 {
+		return true
+	}
+	rest := s.write(s.pending)
+	s.pending = s.pending[:copy(s.pending, rest)]
+	if s.broken {
+		s.pending = nil
+	}
+	if len(s.pending) > 0 {
+		return false
+	}
+	l.want(s, s.events&^writable)
+	if cap(s.pending) > maxPendingKept {
+		s.pending = nil
+	}
+	return true
+}
