@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"net"
@@ -41,6 +42,9 @@ type setup struct {
 	wake   atomic.Pointer[func()] // Deps.Wake, when somebody keeps the board fresh
 }
 
+// loops chooses the driver of the clear-text connections: 0 is goroutines. go test ./proxy -loops 0
+var loops = flag.Int("loops", 1, "epoll loops of the proxies under test; 0: goroutines")
+
 func testConfig() proxy.Config {
 	return proxy.Config{
 		ID: "test", Version: "test", Admin: proxy.Admin{
@@ -54,7 +58,7 @@ func testConfig() proxy.Config {
 		MonitorUser: "walgate_monitor", MonitorPassword: "monitor", MonitorDatabase: "postgres",
 		Sources: []proxy.Source{proxy.SourceCluster}, Access: proxy.Access{Policy: login.Policy{Rules: hba.Default()}},
 		VerifierRefresh: time.Millisecond, MaxVerifiers: 1000, MaxConcurrentLog: 16, SCRAMIterations: 4096,
-		MaxClients: 1000, LoginTimeout: 20 * time.Second, HoldTimeout: 20 * time.Second, MaxHeld: 500, MaxHeldBytes: 16 << 20,
+		Loops: *loops, MaxClients: 1000, LoginTimeout: 20 * time.Second, HoldTimeout: 20 * time.Second, MaxHeld: 500, MaxHeldBytes: 16 << 20,
 		DrainLinger: time.Second, ShutdownGrace: 2 * time.Second, TakeoverDrain: time.Minute,
 		Level: router.LevelSession, MaxLagBytes: 1 << 20, MaxLag: time.Second, MaxStatusAge: 5 * time.Second,
 		CatalogRefresh: 10 * time.Second,
@@ -78,6 +82,9 @@ func newSetupWith(t *testing.T, change func(*proxy.Config), registry *prometheus
 	cfg := testConfig()
 	if change != nil {
 		change(&cfg)
+	}
+	if cfg.ServerTLS.Mode != secure.Disable {
+		cfg.Loops = 0
 	}
 	level := slog.LevelWarn
 	if os.Getenv("WALGATE_TEST_DEBUG") != "" {
