@@ -149,9 +149,10 @@ func TestConsoleLogin(t *testing.T) {
 func (s *setup) load(t *testing.T) (stop func() string) {
 	t.Helper()
 	s.pgbench(t, "-i", "-s", "1", "-q")
+	before = s.transactions(t)
 	out := make(chan string, 1)
 	go func() { out <- s.pgbench(t, "-c", "4", "-T", "6", "-n") }()
-	return func() string { return <-out }
+	return before, func() string { return <-out }
 }
 
 // transactions is what SHOW STATS has counted in the database app.
@@ -172,8 +173,7 @@ func (s *setup) transactions(t *testing.T) int {
 // TestConsolePausesUnderLoad pauses, resumes and reconnects while pgbench runs, which notices nothing.
 func TestConsolePausesUnderLoad(t *testing.T) {
 	s := newSetup(t, nil)
-	stop := s.load(t)
-	before := s.transactions(t)
+	before, stop := s.load(t)
 	eventually(t, "load", func() bool { return s.transactions(t) > before+50 })
 	s.console(t, "PAUSE app")
 	if servers := s.console(t, "SHOW SERVERS"); strings.Contains(servers, "S|app|app") {

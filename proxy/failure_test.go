@@ -43,7 +43,12 @@ func (s *setup) waitHeld(t *testing.T, n int) {
 
 func (s *setup) publish(view replication.View, change func(*replication.View)) {
 	change(&view)
+	_, followed := s.server.Reports().Changed()
 	s.view.Publish(view)
+	select {
+	case <-followed:
+	case <-time.After(10 * time.Second): // what is no newer view is not followed
+	}
 }
 
 func TestServerKilledInTransaction(t *testing.T) {

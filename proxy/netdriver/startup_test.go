@@ -157,6 +157,6 @@ func (*stranger) SetWriteDeadline(time.Time) error { return nil }
 // converse returns what a stranger hears.
 func converse(d *Driver, entry *Entry, stream []byte, step int) string {
 	s := &stranger{stream: stream, step: step}
-	d.Serve(context.Background(), s, 1, entry)
+	d.Serve(context.Background(), s, 1, entry, Early{})
 	return s.heard.String()
 }

@@ -43,7 +43,7 @@ var allowed = map[string][]string{
 	"proxy/login":     {"proxy/auth", "proxy/session", "proxy/wire", "router", "replication"},
 	"proxy/pool":      {"proxy/auth", "proxy/secure", "proxy/session", "proxy/wire", "router", "replication", "replication/boottime"},
 	"proxy/netdriver": {"proxy/auth", "proxy/login", "proxy/pool", "proxy/preamble", "proxy/secure", "proxy/session", "proxy/wire", "router", "replication", "replication/boottime"},
-	"proxy/loop":      {"proxy/auth", "proxy/login", "proxy/pool", "proxy/session", "proxy/wire", "router", "replication", "replication/boottime"},
+	"proxy/loop":      {"proxy/auth", "proxy/login", "proxy/pool", "proxy/preamble", "proxy/session", "proxy/wire", "router", "replication", "replication/boottime"},
 	"proxy/admin":     {"proxy/auth", "proxy/pool", "proxy/session", "proxy/wire", "router", "replication", "replication/boottime"},
 	"proxy": {"proxy/admin", "proxy/auth", "proxy/catalog", "proxy/login", "proxy/loop", "proxy/netdriver", "proxy/pool", "proxy/secure", "proxy/session", "proxy/sockets", "proxy/wire", "router",
 		"replication", "replication/boottime", "replication/monitor"},
