@@ -145,8 +145,8 @@ func TestConsoleLogin(t *testing.T) {
 	}
 }
 
-// load runs pgbench until the returned function is called, which fails the test if a transaction failed.
-func (s *setup) load(t *testing.T) (stop func() string) {
+// load begins to run pgbench; stop waits for its end and returns what it said. before is what SHOW STATS counted until then.
+func (s *setup) load(t *testing.T) (before int, stop func() string) {
 	t.Helper()
 	s.pgbench(t, "-i", "-s", "1", "-q")
 	before = s.transactions(t)
