@@ -83,7 +83,7 @@ func (n *node) enter(b *Budget, since replication.Instant, steward bool) bool {
 	defer n.mu.Unlock()
 	if steward || len(n.line) == 0 {
 		full := n.room.full(b.key, b.limits)
-		if full == scopeNone {
+		if full == scopeNone && !n.overtakes(b) {
 			n.room.add(b.key)
 			n.quit(b)
 			return true
@@ -92,6 +92,20 @@ func (n *node) enter(b *Budget, since replication.Instant, steward bool) bool {
 		return false
 	}
 	n.queue(claim{b, since, n.room.full(b.key, b.limits)})
+	return false
+}
+
+// overtakes reports whether somebody who is in line before b could have the room as well: it has become free since the
+// steward looked at that claim, and whoever freed it has woken the steward again. Called with mu held.
+func (n *node) overtakes(b *Budget) bool {
+	for _, c := range n.line {
+		if c.budget == b {
+			return false
+		}
+		if n.room.full(c.budget.key, c.budget.limits) == scopeNone {
+			return true
+		}
+	}
 	return false
 }
 
@@ -153,6 +167,9 @@ func (n *node) claims() []claim {
 func (n *node) gives(b *Budget, own, now replication.Instant) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	for i := range n.line { // what left no room when they came may have changed
+		n.line[i].scope = n.room.full(n.line[i].budget.key, n.line[i].budget.limits)
+	}
 	if n.giving >= len(n.line) || !mustGive(n.line, b, own, now) {
 		return false
 	}
