@@ -132,10 +132,7 @@ func (c *client) read(buffer []byte) (data []byte, ok bool) {
 func (c *client) take(data []byte, full bool) {
 	l := c.loop
 	at := 0
-	for {
-		if c.stopped || c.stage != stageSession {
-			break
-		}
+	for !c.stopped && c.stage == stageSession {
 		p, n, err := c.cutter.Cut(data[at:], at == 0 && full)
 		if err != nil {
 			c.tell(session.Event{Kind: session.Kill, Failure: session.Failure{SQLSTATE: "08P01", Message: err.Error()}})
