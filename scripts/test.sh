@@ -65,7 +65,7 @@ checks() {
 
 unit() {
 	# shellcheck disable=SC2046 # a list of packages
-	go test -race -count=1 -timeout 8m $(go list ./... | grep -v '/e2e$')
+	go test -race -count=1 -timeout 15m $(go list ./... | grep -v '/e2e$')
 }
 
 # The race detector is slow, so that under it the simulator runs a few seeds only; here it runs all of them.
