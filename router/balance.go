@@ -149,8 +149,9 @@ func (in *Input) weight(i int) uint32 {
 	if in.Requirement.Bounded {
 		back = max(back, s.Behind.BackAt)
 	}
-	if since := in.Now.Sub(back); back != 0 && since < in.Balance.SlowStart {
-		return max(uint32(int64(w)*int64(max(since, 0))/int64(in.Balance.SlowStart)), w/10, 1)
+	// A driver's clock may be read a little before a member was seen to be back.
+	if since := max(in.Now.Sub(back), 0); back != 0 && since < in.Balance.SlowStart {
+		return max(uint32(int64(w)*int64(since)/int64(in.Balance.SlowStart)), w/10, 1)
 	}
 	return w
 }

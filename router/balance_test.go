@@ -57,6 +57,10 @@ func TestShares(t *testing.T) {
 			in.Members, in.Balance.SlowStart = standing(0, 0, 0), 4*time.Second
 			in.Members[1].Away.BackAt = now
 		}, "b", 50, 140},
+		{"seen to be back after the clock was read, no slow start", func(in *Input) {
+			in.Members, in.Balance.SlowStart = standing(0, 0, 0), 0
+			in.Members[1].Away.BackAt = now + 1
+		}, "b", 420, 580},
 		{"back for long", func(in *Input) {
 			in.Members, in.Balance.SlowStart = standing(0, 0, 0), 4*time.Second
 			in.Members[1].Away.BackAt = now - replication.Instant(time.Minute)

@@ -14,9 +14,8 @@ func readOnce(fd int, b []byte) (int, unix.Errno) {
 	return int(n), errno
 }
 
-// writeOnce raises no SIGPIPE for sockets, which Go would ignore anyhow.
+// writeOnce may raise SIGPIPE, which the Go runtime ignores for all but standard output and error.
 func writeOnce(fd int, b []byte) (int, unix.Errno) {
-	n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
-		unix.MSG_NOSIGNAL, 0, 0)
+	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
 	return int(n), errno
 }
