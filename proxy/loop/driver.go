@@ -104,6 +104,8 @@ type Driver struct {
 	loops    []*loop
 	next     atomic.Uint32  // loop for what belongs to none
 	tasks    sync.WaitGroup // goroutines that block for a client: their results go to a loop
+	started  atomic.Bool    // the loops run, or have run
+	ended    chan struct{}  // closed when they do not any more
 }
 
 // New makes a Driver whose loops are open but do not run yet.
@@ -114,7 +116,7 @@ func New(cfg Config, servers Servers, door Door, log *slog.Logger, hooks Hooks) 
 	if servers == nil || door == nil || log == nil || hooks.Error == nil || hooks.Turned == nil || hooks.Enter == nil || hooks.Leave == nil {
 		return nil, errors.New("loop: a dependency is nil")
 	}
-	d := &Driver{cfg: cfg, servers: servers, door: door, log: log, hooks: hooks}
+	d := &Driver{cfg: cfg, servers: servers, door: door, log: log, hooks: hooks, ended: make(chan struct{})}
 	for range cfg.Loops {
 		l, err := newLoop(d)
 		if err != nil {
@@ -133,6 +135,8 @@ var _ [readBuffer - wire.MinReadBuffer]struct{}
 
 // Run runs the loops until ctx ends. By then no client and no server connection may be left.
 func (d *Driver) Run(ctx context.Context) {
+	defer close(d.ended)
+	d.started.Store(true)
 	var running sync.WaitGroup
 	for _, l := range d.loops {
 		running.Go(func() { l.run(ctx) })
@@ -152,17 +156,26 @@ func (d *Driver) Adopt(ps *pool.Server, t *pool.Ticket) {
 // Move implements pool.Keeper.
 func (d *Driver) Move(ps *pool.Server, t *pool.Ticket) { ps.Keeper().Move(ps, t) }
 
-// on runs do on each loop and waits for all of them. It must not be called on a loop.
+// on runs do on each loop and waits for all of them; loops that do not run have nothing to do it with. It must not be
+// called on a loop.
 func (d *Driver) on(do func(l *loop)) {
-	var done sync.WaitGroup
-	done.Add(len(d.loops))
+	if !d.started.Load() {
+		return
+	}
+	done := make(chan struct{}, len(d.loops))
 	for _, l := range d.loops {
 		l.post(func() {
-			defer done.Done()
 			do(l)
+			done <- struct{}{}
 		})
 	}
-	done.Wait()
+	for range d.loops {
+		select {
+		case <-done:
+		case <-d.ended:
+			return
+		}
+	}
 }
 
 // ViewChanged lets every session that waits or has a server look at the newest view. It does not wait for them.
