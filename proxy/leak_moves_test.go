@@ -214,7 +214,7 @@ func (s *leakSession) set() error {
 
 func (s *leakSession) reset() error {
 	name, _ := s.setting()
-	return s.sql("%s", s.one("reset "+name, "set "+name+" to default", "set local "+name+" to default", "reset all"))
+	return s.sql("%s", s.one("reset "+name, "set "+name+" to default", "reset all"))
 }
 
 func (s *leakSession) role() error {
