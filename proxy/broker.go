@@ -91,7 +91,7 @@ func (b *broker) pick(st *state, t *pool.Ticket) router.Choice {
 	in.Members = t.Members
 	reads := in.Kind == router.Read || in.Target == router.TargetReplica
 	in.Wait = reads && !t.Hurried && now.Sub(n.Arrival) < patience(n)
-	if reads && (in.Requirement.PrimaryOnly || in.Proven != "" || in.Wait) {
+	if reads && len(st.view.Members) > 1 && (in.Requirement.PrimaryOnly || in.Proven != "" || in.Wait) {
 		b.wake()
 	}
 	t.Token, t.Proof = in.Requirement.Token, in.Requirement.Proof()

@@ -68,6 +68,9 @@ unit() {
 	go test -race -count=1 -timeout 15m $(go list ./... | grep -v '/e2e$')
 }
 
+# The tests of package proxy run on epoll loops; what does not take long runs on the other driver too.
+goroutines() { go test -count=1 -timeout 8m -skip 'Corpus|Leak|Consistency|Hostile' ./proxy -loops 0; }
+
 # The race detector is slow, so that under it the simulator runs a few seeds only; here it runs all of them.
 simulator() { go test -count=1 -timeout 8m -run '^TestSimulator' ./ha; }
 
@@ -75,13 +78,14 @@ e2e() { go test -race -count=1 -timeout 12m ./e2e/...; }
 
 case ${1:-all} in
 lint) checks ;;
-unit) stage "prepare" prepare && stage "unit tests" unit && stage "simulator" simulator ;;
+unit) stage "prepare" prepare && stage "unit tests" unit && stage "goroutine driver" goroutines && stage "simulator" simulator ;;
 e2e) stage "prepare" prepare && stage "clients" clients && e2e || failed+=("end-to-end tests") ;;
 all)
 	stage "prepare" prepare
 	stage "clients" clients
 	checks
 	stage "unit tests" unit
+	stage "goroutine driver" goroutines
 	stage "simulator" simulator
 	echo "== so far $SECONDS s; end-to-end tests"
 	e2e || failed+=("end-to-end tests")
