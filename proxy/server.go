@@ -139,7 +139,7 @@ func (s *Server) build() (err error) {
 		if err != nil {
 			return err
 		}
-		s.drivers = append(s.drivers, s.loops)
+		s.drivers = []driver{s.loops, s.goroutines} // in this order they are ended: loops pass clients on
 		keeper = s.loops
 	}
 	s.door.dialer = pool.Dialer{TLS: s.upstream, TCP: s.cfg.TCP}

@@ -66,6 +66,7 @@ func (d *Driver) Serve(ctx, logins context.Context, listener net.Listener, entry
 	stopped := make(chan struct{}, len(acceptors))
 	for _, a := range acceptors {
 		a.loop.post(func() {
+			a.loop.forget(&a.socket, false) // others have the same socket: closing ours would leave it watched
 			a.loop.shut(&a.socket)
 			stopped <- struct{}{}
 		})

@@ -117,6 +117,7 @@ func (c *client) read(buffer []byte) (data []byte, ok bool) {
 	}
 	n, errno := readOnce(c.fd, buffer[kept:])
 	if errno == 0 && n > 0 {
+		c.loop.now = c.loop.driver.cfg.Now() // the gate is asked by a clock that is not older than the bytes
 		return buffer[:kept+n], true
 	}
 	if kept > 0 {

@@ -135,13 +135,13 @@ var _ [readBuffer - wire.MinReadBuffer]struct{}
 
 // Run runs the loops until ctx ends. By then no client and no server connection may be left.
 func (d *Driver) Run(ctx context.Context) {
-	defer close(d.ended)
 	d.started.Store(true)
 	var running sync.WaitGroup
 	for _, l := range d.loops {
 		running.Go(func() { l.run(ctx) })
 	}
 	running.Wait()
+	close(d.ended) // before the wait: a task may wait for a loop
 	d.tasks.Wait()
 	for _, l := range d.loops {
 		l.close()
@@ -161,6 +161,11 @@ func (d *Driver) Move(ps *pool.Server, t *pool.Ticket) { ps.Keeper().Move(ps, t)
 func (d *Driver) on(do func(l *loop)) {
 	if !d.started.Load() {
 		return
+	}
+	select {
+	case <-d.ended:
+		return
+	default:
 	}
 	done := make(chan struct{}, len(d.loops))
 	for _, l := range d.loops {

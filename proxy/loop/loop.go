@@ -40,6 +40,7 @@ type loop struct {
 
 	mu     sync.Mutex
 	posted []func()
+	closed bool        // the poller's descriptors are closed
 	woken  atomic.Bool // a wake-up is under way
 }
 
@@ -78,7 +79,7 @@ const tickEvery = time.Second
 
 // run serves the loop's sockets until ctx ends.
 func (l *loop) run(ctx context.Context) {
-	stop := context.AfterFunc(ctx, l.poller.wake)
+	stop := context.AfterFunc(ctx, func() { l.post(func() {}) })
 	defer stop()
 	for ctx.Err() == nil {
 		n := l.poller.wait(l.patience())
@@ -112,9 +113,9 @@ func (l *loop) patience() time.Duration {
 // post has do run on the loop, after what was posted before. Any goroutine may call it; on the loop itself it runs later.
 func (l *loop) post(do func()) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.posted = append(l.posted, do)
-	l.mu.Unlock()
-	if !l.woken.Swap(true) {
+	if !l.closed && !l.woken.Swap(true) {
 		l.poller.wake()
 	}
 }
@@ -261,4 +262,9 @@ func (l *loop) recycle(b []byte) {
 }
 
 // close frees the loop's descriptors; it does not run any more.
-func (l *loop) close() { l.poller.close() }
+func (l *loop) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	l.poller.close()
+}

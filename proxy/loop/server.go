@@ -171,10 +171,10 @@ func take(c net.Conn) (int, error) {
 		return 0, fmt.Errorf("a %T can't be served by a loop", c)
 	}
 	fd, err := duplicate(sc)
+	_ = c.Close() // the connection lives on with the other descriptor, if there is one
 	if err != nil {
 		return 0, err
 	}
-	_ = c.Close() // the connection lives on with the other descriptor
 	return fd, nil
 }
 
@@ -236,6 +236,7 @@ func (s *server) ready(events uint32) {
 	case errno != 0 || n == 0:
 		s.end()
 	default:
+		l.now = l.driver.cfg.Now() // as for clients: an acknowledgement must not pass by an older clock
 		l.counters.fromServers.Add(int64(n))
 		s.pool.Facts.Meter.Received(n)
 		l.recycle(s.rest)
