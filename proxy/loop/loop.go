@@ -131,6 +131,7 @@ func (l *loop) takePosted() {
 	l.posted = nil
 	l.mu.Unlock()
 	for _, do := range all {
+		l.now = l.driver.cfg.Now() // it may forward a write: the gate is asked by the time that it is
 		do()
 		l.settleRest()
 	}
@@ -171,6 +172,7 @@ func (l *loop) deliver(g grant) {
 // expire does what its time has come for.
 func (l *loop) expire() {
 	for c := l.timers.due(l.now); c != nil; c = l.timers.due(l.now) {
+		l.now = l.driver.cfg.Now() // as in takePosted
 		c.expired()
 		l.settleRest()
 	}
