@@ -14,7 +14,8 @@ type Config struct {
 	PgBouncer string // another PgBouncer than the one in PATH; empty: none
 	Dir       string // for data and logs, must not exist; empty: a new one in memory, removed at the end
 	Keep      bool   // leave the folder
-	Port      int    // first of 20
+	Port      int    // first of 40
+	Nodes     int    // PostgreSQL servers: a primary, and standbys that stream from it
 
 	Endpoints []string // of Endpoints()
 	Workloads []string // NAME or NAME:CLIENTS, of Workloads()
@@ -41,13 +42,31 @@ type Config struct {
 // DefaultConfig is what `walgate bench throughput` starts from.
 func DefaultConfig() Config {
 	return Config{
-		Walgate: "walgate", Port: 7832, Endpoints: Endpoints(), Workloads: []string{"select-simple", "select-prepared"}, Clients: []int{8, 32},
+		Walgate: "walgate", Port: 7832, Nodes: 1, Endpoints: slices.DeleteFunc(Endpoints(), forStandbys),
+		Workloads: []string{"select-simple", "select-prepared"}, Clients: []int{8, 32},
 		Rounds: 5, Seconds: 5, Pool: 20, Rate: 3000, Scale: 10, Megabytes: 10, Syscalls: true,
 	}
 }
 
+// BalanceConfig is what `walgate bench balance` starts from: reads that may run on standbys, beside pgpool-II.
+func BalanceConfig() Config {
+	cfg := DefaultConfig()
+	cfg.Nodes, cfg.Endpoints, cfg.Base = 3, []string{endpointDirect, endpointWalgate, endpointPgpool}, endpointPgpool
+	cfg.Workloads, cfg.Clients = []string{"mix-95", "mix-95-prepared", "mix-90", "mix-90-prepared"}, []int{32}
+	cfg.Syscalls = false
+	return cfg
+}
+
+// LevelsConfig is what `walgate bench levels` starts from: what session costs beside eventual.
+func LevelsConfig() Config {
+	cfg := BalanceConfig()
+	cfg.Endpoints, cfg.Base = []string{endpointWalgate, endpointWalgateEventual}, endpointWalgateEventual
+	cfg.Workloads, cfg.Rounds = []string{"update", "tpcb-n", "mix-95", "mix-90"}, 12
+	return cfg
+}
+
 // ports is how many a measurement takes.
-const ports = 20
+const ports = 40
 
 func (c Config) validate() error {
 	for _, e := range c.Endpoints {
@@ -60,6 +79,8 @@ func (c Config) validate() error {
 		return fmt.Errorf("no endpoint; known: %s", strings.Join(Endpoints(), ", "))
 	case c.Base != "" && !slices.Contains(c.Endpoints, c.Base):
 		return fmt.Errorf("base %q is none of the endpoints", c.Base)
+	case c.Nodes < 1 || c.Nodes > maxNodes:
+		return fmt.Errorf("%d nodes; allowed: 1 to %d", c.Nodes, maxNodes)
 	case c.Port < 1024 || c.Port > 65535-ports:
 		return fmt.Errorf("port %d; allowed: 1024 to %d", c.Port, 65535-ports)
 	case c.Rounds < 1 || c.Rounds > 1000 || c.Seconds < 1 || c.Seconds > 3600:
@@ -82,6 +103,7 @@ func (c Config) validate() error {
 const (
 	maxClients = 256
 	maxIdle    = 20000
+	maxNodes   = 3
 )
 
 // cell is one workload with one number of clients.
@@ -91,6 +113,18 @@ type cell struct {
 }
 
 func (c cell) String() string { return c.work.name + ":" + strconv.Itoa(c.clients) }
+
+// mostClients is the largest number of clients of a workload.
+func (c Config) mostClients() (most int) {
+	cells, err := c.cells()
+	if err != nil { // validate has told
+		return maxClients
+	}
+	for _, one := range cells {
+		most = max(most, one.clients)
+	}
+	return most
+}
 
 // cells returns what is measured, in the order given.
 func (c Config) cells() ([]cell, error) {

@@ -21,6 +21,7 @@ type endpoint struct {
 	address  string
 	version  string
 	process  *child // nil: there is no proxy
+	family   bool   // its work is done by children of the process
 	api      string // of walgate
 	prepared bool   // named statements work
 	pooled   bool   // clients that idle take no server connection
@@ -31,6 +32,14 @@ func (e *endpoint) pid() int {
 		return 0
 	}
 	return e.process.pid()
+}
+
+// usage is what its processes have used.
+func (e *endpoint) usage() (usage, error) {
+	if e.family {
+		return readFamily(e.pid())
+	}
+	return readUsage(e.pid())
 }
 
 // end ends its process, if it has one.
@@ -54,6 +63,8 @@ const (
 	endpointDirect           = "direct"
 	endpointWalgate          = "walgate"
 	endpointWalgateGoroutine = "walgate-goroutine"
+	endpointWalgateEventual  = "walgate-eventual" // reads at eventual, not at session
+	endpointPgpool           = "pgpool"           // pgpool-II
 	endpointPgBouncer        = "pgbouncer"
 	endpointPgBouncerOther   = "pgbouncer-other"   // Config.PgBouncer
 	endpointPgBouncerSession = "pgbouncer-session" // session mode, a server connection for each client
@@ -63,9 +74,13 @@ const (
 // Endpoints lists all that are known.
 func Endpoints() []string {
 	return []string{
-		endpointDirect, endpointWalgate, endpointWalgateGoroutine, endpointPgBouncer, endpointPgBouncerOther, endpointPgBouncerSession, endpointHAProxy,
+		endpointDirect, endpointWalgate, endpointWalgateGoroutine, endpointWalgateEventual,
+		endpointPgBouncer, endpointPgBouncerOther, endpointPgBouncerSession, endpointHAProxy, endpointPgpool,
 	}
 }
+
+// forStandbys tells whether the endpoint differs from others only where there are standbys.
+func forStandbys(name string) bool { return name == endpointWalgateEventual || name == endpointPgpool }
 
 // Bases are what the others are compared with, if nothing is said: the first that can do the workload.
 func Bases() []string {
@@ -117,6 +132,10 @@ func (g *ground) startEndpoint(ctx context.Context, e *endpoint, api string) (er
 		err = g.startWalgate(ctx, e, api)
 	case endpointWalgateGoroutine:
 		err = g.startWalgate(ctx, e, api, "WALGATE_PROXY_DRIVER=goroutine")
+	case endpointWalgateEventual:
+		err = g.startWalgate(ctx, e, api, "WALGATE_PROXY_ROUTING_CONSISTENCY=eventual")
+	case endpointPgpool:
+		err = g.startPgpool(ctx, e, api)
 	case endpointPgBouncer:
 		err = g.startPgBouncer(ctx, e, "pgbouncer", "transaction", g.cfg.Pool)
 	case endpointPgBouncerOther:

@@ -34,6 +34,7 @@ func TestRealProcesses(t *testing.T) {
 	walgate := buildWalgate(t)
 	t.Run("counts", func(t *testing.T) { testCounts(t, walgate) })
 	t.Run("measure", func(t *testing.T) { testMeasure(t, walgate) })
+	t.Run("balance", func(t *testing.T) { testBalance(t, walgate) })
 }
 
 // testCounts runs pgbench through walgate's proxies and counts what does not depend on the machine's speed: read and
@@ -182,8 +183,8 @@ func gateGround(t *testing.T, walgate string) (*ground, []*endpoint) {
 		}
 	})
 	if err != nil {
-		if g.node != nil {
-			t.Log(g.node.lastLines())
+		for _, node := range g.nodes {
+			t.Log(node.lastLines())
 		}
 		t.Fatal(err)
 	}
@@ -239,6 +240,41 @@ func testMeasure(t *testing.T, walgate string) {
 			t.Error(err)
 		}
 	}
+	nothingLeft(t, cfg)
+}
+
+// testBalance measures a mix on a primary and two standbys.
+func testBalance(t *testing.T, walgate string) {
+	real := realConfig(t, walgate)
+	cfg := BalanceConfig()
+	cfg.Walgate, cfg.Dir, cfg.Port, cfg.Scale, cfg.Rounds, cfg.Seconds = walgate, real.Dir, real.Port, 1, 1, 2
+	cfg.Workloads = []string{"mix-95:4", "mix-90-prepared:4"}
+	cfg.Endpoints = append(cfg.Endpoints, endpointWalgateEventual)
+	report, err := Measure(t.Context(), cfg)
+	if err := errors.Join(err, report.Failed()); err != nil {
+		t.Fatal(err)
+	}
+	for name, why := range report.Skipped {
+		t.Logf("SKIPPED %s: %s", name, why)
+	}
+	if want := 2 * (len(cfg.Endpoints) - len(report.Skipped)); len(report.Lines) != want {
+		t.Errorf("got %d lines, want %d", len(report.Lines), want)
+	}
+	for _, l := range report.Lines {
+		proxied := l.Endpoint != endpointDirect
+		if l.TPS <= 0 || l.P99MS <= 0 || l.ServerCPUMicros <= 0 || (l.CPUMicros > 0) != proxied {
+			t.Errorf("figures are missing: %+v", l)
+		}
+		if (l.Offloaded > 0) != proxied || (l.Endpoint == endpointWalgateEventual || l.Endpoint == endpointPgpool) && l.Offloaded < 99 {
+			t.Errorf("%s on %s: %.1f %% of the reads on standbys", l.Workload, l.Endpoint, l.Offloaded)
+		}
+	}
+	nothingLeft(t, cfg)
+}
+
+// nothingLeft looks for the folder, and for listeners, of a measurement that is over.
+func nothingLeft(t *testing.T, cfg Config) {
+	t.Helper()
 	if _, err := os.Stat(cfg.Dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the folder of data is still there: %v", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,8 +18,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// ground is the one PostgreSQL that all endpoints share: that of a walgate node, since walgate's proxies follow a
-// cluster. The node's own proxy is not measured.
+// ground is the PostgreSQL that all endpoints share: that of a walgate node, since walgate's proxies follow a cluster; or
+// of several, of which the first is the primary. The nodes' own proxies are not measured.
 type ground struct {
 	cfg      Config
 	dir      string
@@ -26,18 +27,20 @@ type ground struct {
 	password string // of both roles
 	verifier string // SCRAM, of the role bench
 	as       *syscall.Credential
-	node     *child
-	pgbench  string // the program
+	nodes    []*child // the primary first
+	pgbench  string   // the program
 }
 
-// The offsets of ports from Config.Port.
+// The offsets of ports from Config.Port. Those of another node follow by portsOfNode.
 const (
 	portNodeProxy = iota
 	portNodeAPI
 	portPostgres
 	portStore
 	portStorePeer
-	portFirstEndpoint // each endpoint takes two: for clients, and for its API
+	portsOfNode
+
+	portFirstEndpoint = maxNodes * portsOfNode // each endpoint takes two: for clients, and for its API
 )
 
 func (g *ground) address(offset int) string {
@@ -56,7 +59,7 @@ const startLimit = 2 * time.Minute
 // prepareGround makes the folder, the node and the tables. The ground is never nil, and close ends what was started.
 func prepareGround(ctx context.Context, cfg Config) (*ground, error) {
 	g := &ground{cfg: cfg, password: rand.Text()}
-	err := errors.Join(g.makeDir(), g.findPrograms())
+	err := errors.Join(g.makeDir(), g.findPrograms(ctx))
 	if err != nil {
 		return g, err
 	}
@@ -64,15 +67,29 @@ func prepareGround(ctx context.Context, cfg Config) (*ground, error) {
 		return g, err
 	}
 	cfg.say("starting PostgreSQL and walgate in %s", g.dir)
-	g.node, err = spawn(g.dir, start{name: "node", program: cfg.Walgate, args: []string{"node", "--config", filepath.Join(g.dir, "node.yaml")}, stop: syscall.SIGINT})
-	if err != nil {
+	if err := g.startNode(1); err != nil {
 		return g, err
 	}
-	if err := until(ctx, startLimit, g.node, g.makeDatabase); err != nil {
+	if err := until(ctx, startLimit, g.nodes[0], g.makeDatabase); err != nil {
 		return g, fmt.Errorf("make the database: %w", err)
 	}
-	return g, g.makeTables(ctx)
+	if err := g.makeTables(ctx); err != nil || cfg.Nodes == 1 {
+		return g, err
+	}
+	return g, g.addStandbys(ctx)
 }
+
+// startNode starts a walgate node; the first one founds the cluster.
+func (g *ground) startNode(number int) error {
+	name := nodeName(number)
+	node, err := spawn(g.dir, start{name: name, program: g.cfg.Walgate, args: []string{"node", "--config", g.path(name + ".yaml")}, stop: syscall.SIGINT})
+	if err == nil {
+		g.nodes = append(g.nodes, node)
+	}
+	return err
+}
+
+func nodeName(number int) string { return "node" + strconv.Itoa(number) }
 
 // makeDir makes a folder that PostgreSQL's user may enter: in memory if possible, so that no disk is measured.
 func (g *ground) makeDir() error {
@@ -97,10 +114,13 @@ func (g *ground) makeDir() error {
 	return nil
 }
 
-func (g *ground) findPrograms() (err error) {
-	var errs [2]error
+func (g *ground) findPrograms(ctx context.Context) error {
+	var errs [3]error
 	g.pgbench, errs[0] = program("pgbench")
 	g.as, errs[1] = unprivileged()
+	if g.cfg.Nodes > 1 {
+		errs[2] = checkLibrary(ctx)
+	}
 	return errors.Join(errs[:]...)
 }
 
@@ -110,24 +130,43 @@ func (g *ground) path(name string) string { return filepath.Join(g.dir, name) }
 func (g *ground) writeConfigs() error {
 	g.secret = g.path("secret")
 	common := fmt.Sprintf("cluster: {name: bench, secret_file: %q}\n", g.secret)
-	node := common + fmt.Sprintf(`node: {name: node1, host: 127.0.0.1, data_dir: %q, state_dir: %q, run_dir: %q, log_file: %q}
+	proxy := common + fmt.Sprintf("store: {endpoints: [\"http://%s\"]}\nproxy: {pool: {max: %d}, max_clients: %d}\n",
+		g.address(portStore), g.cfg.Pool, maxIdle+1000)
+	err := errors.Join(g.writeCertificate(),
+		os.WriteFile(g.secret, []byte(rand.Text()+rand.Text()), 0o600), os.WriteFile(g.path("password"), []byte(g.password), 0o600),
+		os.WriteFile(g.path("proxy.yaml"), []byte(proxy), 0o644))
+	for number := 1; number <= g.cfg.Nodes; number++ {
+		err = errors.Join(err, g.writeNode(number, common))
+	}
+	return err
+}
+
+// writeNode writes the configuration of one node. One member of etcd, that of the first, serves all.
+func (g *ground) writeNode(number int, common string) error {
+	name, ports := nodeName(number), (number-1)*portsOfNode
+	store := fmt.Sprintf(`{endpoints: ["http://%s"]}`, g.address(portStore))
+	if number == 1 {
+		store = fmt.Sprintf(`{embedded: {data_dir: %q, client_listen: "http://%s", peer_listen: "http://%s"}}`,
+			g.path("etcd"), g.address(portStore), g.address(portStorePeer))
+	}
+	parameters := `max_connections: "500", shared_buffers: 256MB`
+	if g.cfg.Nodes > 1 {
+		parameters += ", shared_preload_libraries: " + countingLibrary
+	}
+	dir := g.path(name)
+	content := common + fmt.Sprintf(`node: {name: %s, host: 127.0.0.1, data_dir: %q, state_dir: %q, run_dir: %q, log_file: %q}
 postgres:
   port: %d
   listen: 127.0.0.1
   superuser_password_file: %q
-  parameters: {max_connections: "500", shared_buffers: 256MB}
-store: {embedded: {data_dir: %q, client_listen: "http://%s", peer_listen: "http://%s"}}
+  parameters: {%s}
+store: %s
 ha: {sync: "off"}
 proxy: {listen: %q}
 api: {listen: %q}
-`, g.path("data"), g.path("state"), g.path("run"), g.path("postgres.log"), g.cfg.Port+portPostgres, g.path("password"),
-		g.path("etcd"), g.address(portStore), g.address(portStorePeer), g.address(portNodeProxy), g.address(portNodeAPI))
-	proxy := common + fmt.Sprintf("store: {endpoints: [\"http://%s\"]}\nproxy: {pool: {max: %d}, max_clients: %d}\n",
-		g.address(portStore), g.cfg.Pool, maxIdle+1000)
-	return errors.Join(g.writeCertificate(),
-		os.WriteFile(g.secret, []byte(rand.Text()+rand.Text()), 0o600), os.WriteFile(g.path("password"), []byte(g.password), 0o600),
-		os.WriteFile(g.path("node.yaml"), []byte(node), 0o644), os.WriteFile(g.path("proxy.yaml"), []byte(proxy), 0o644),
-		os.Mkdir(g.path("run"), 0o755))
+`, name, filepath.Join(dir, "data"), filepath.Join(dir, "state"), filepath.Join(dir, "run"), filepath.Join(dir, "postgres.log"),
+		g.cfg.Port+ports+portPostgres, g.path("password"), parameters, store, g.address(ports+portNodeProxy), g.address(ports+portNodeAPI))
+	return errors.Join(os.MkdirAll(filepath.Join(dir, "run"), 0o755), os.WriteFile(g.path(name+".yaml"), []byte(content), 0o644))
 }
 
 // url is a connection string for an address.
@@ -173,24 +212,44 @@ func (g *ground) makeTables(ctx context.Context) error {
 	if _, err := conn.Exec(ctx, "create unlogged table bench_copy (line text)"); err != nil {
 		return fmt.Errorf("make the table of COPY: %w", err)
 	}
-	return os.WriteFile(g.path("result.sql"), []byte(largeResult(g.cfg.Megabytes)+";\n"), 0o644)
+	return g.writeScripts()
 }
 
-// postmaster is PostgreSQL's first process.
-func (g *ground) postmaster() (int, error) {
-	content, err := os.ReadFile(filepath.Join(g.path("data"), "postmaster.pid"))
-	if err != nil {
-		return 0, fmt.Errorf("find PostgreSQL's process: %w", err)
+// writeScripts writes what pgbench does not have built in.
+func (g *ground) writeScripts() error {
+	err := os.WriteFile(g.path(scriptResult), []byte(largeResult(g.cfg.Megabytes)+";\n"), 0o644)
+	for name, content := range mixScripts(g.cfg.Scale) {
+		err = errors.Join(err, os.WriteFile(g.path(name), []byte(content), 0o644))
 	}
-	first, _, _ := strings.Cut(string(content), "\n")
-	return strconv.Atoi(first)
+	return err
 }
 
-// close ends the node and removes the folder.
+// serverCPU is what all PostgreSQL servers have used.
+func (g *ground) serverCPU() (total time.Duration, err error) {
+	for number := range g.nodes {
+		content, err := os.ReadFile(filepath.Join(g.path(nodeName(number+1)), "data", "postmaster.pid"))
+		if err != nil {
+			return 0, fmt.Errorf("find PostgreSQL's process: %w", err)
+		}
+		first, _, _ := strings.Cut(string(content), "\n")
+		postmaster, err := strconv.Atoi(first)
+		if err != nil {
+			return 0, fmt.Errorf("find PostgreSQL's process: %w", err)
+		}
+		used, err := familyCPU(postmaster)
+		if err != nil {
+			return 0, err
+		}
+		total += used
+	}
+	return total, nil
+}
+
+// close ends the nodes, standbys first, and removes the folder.
 func (g *ground) close() error {
 	var err error
-	if g.node != nil {
-		err = g.node.end(startLimit)
+	for _, node := range slices.Backward(g.nodes) {
+		err = errors.Join(err, node.end(startLimit))
 	}
 	if g.dir != "" && !g.cfg.Keep {
 		err = errors.Join(err, os.RemoveAll(g.dir))

@@ -47,7 +47,7 @@ func (b *bench) load(ctx context.Context, e *endpoint, c cell, seconds int) (loa
 		return load{}, fmt.Errorf("make a folder for pgbench: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // the whole folder goes at the end
-	cmd := b.ground.pgbenchCommand(ctx, e.address, c.pgbenchArgs(b.cfg, seconds, b.ground.path("result.sql"))...)
+	cmd := b.ground.pgbenchCommand(ctx, e.address, c.pgbenchArgs(b.cfg, seconds, b.ground.path)...)
 	cmd.Dir = dir
 	var out, problems bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &problems

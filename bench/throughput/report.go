@@ -23,6 +23,7 @@ type Report struct {
 	Rounds    int               `json:"rounds"`
 	Seconds   int               `json:"seconds"`
 	Rate      int               `json:"rate"`
+	Nodes     int               `json:"nodes"`
 	Scale     int               `json:"scale"`
 	Megabytes int               `json:"megabytes"`
 	Versions  map[string]string `json:"versions"` // by endpoint
@@ -53,6 +54,26 @@ type Sample struct {
 	ServerCPUMicros float64 `json:"server_cpu_micros"` // of PostgreSQL's processes
 	Switches        float64 `json:"switches"`          // of context, of the proxy
 	ResidentBytes   int64   `json:"resident_bytes"`    // of the proxy, at the end
+
+	// Reads of a mix, by PostgreSQL's own count, and those of them that ran on standbys; 0 where they are not counted.
+	Reads        int64 `json:"reads"`
+	StandbyReads int64 `json:"standby_reads"`
+}
+
+// offloaded is the share of the reads that ran on standbys, in percent.
+func (s Sample) offloaded() float64 {
+	if s.Reads == 0 {
+		return 0
+	}
+	return 100 * float64(s.StandbyReads) / float64(s.Reads)
+}
+
+// where says where the reads ran, if they were counted.
+func (s Sample) where() string {
+	if s.Reads == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%5.1f %% of the reads on standbys  ", s.offloaded())
 }
 
 // Line is what all rounds say of one workload on one endpoint: medians, and the ratio to the base.
@@ -73,6 +94,7 @@ type Line struct {
 	ServerCPUMicros float64 `json:"server_cpu_micros"`
 	Switches        float64 `json:"switches"`
 	ResidentBytes   float64 `json:"resident_bytes"`
+	Offloaded       float64 `json:"offloaded_percent"` // of the reads of a mix, to standbys
 
 	Base   string `json:"base"` // endpoint; empty: none could do it
 	CPU    Ratio  `json:"cpu_ratio"`
@@ -175,6 +197,8 @@ func lineOf(key runsOf, groups map[runsOf][]Sample, base string) Line {
 	l.ServerCPUMicros = middle(func(s Sample) float64 { return s.ServerCPUMicros })
 	l.ResidentBytes = middle(func(s Sample) float64 { return float64(s.ResidentBytes) })
 
+	l.Offloaded = middle(Sample.offloaded)
+
 	for _, name := range append([]string{base}, Bases()...) {
 		if len(groups[runsOf{key.workload, key.clients, name}]) > 0 && (base == "" || name == base) {
 			l.Base = name
@@ -200,10 +224,10 @@ func lineOf(key runsOf, groups map[runsOf][]Sample, base string) Line {
 // WriteTable prints the report for people.
 func (r Report) WriteTable(w io.Writer) error {
 	out := tabwriter.NewWriter(w, 0, 4, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(out, "workload\tclients\tendpoint\tCPU us\tratio (spread)\tto\ttps\tratio (spread)\tp50 ms\tp95\tp99\tserver us\tswitches\tRSS MB\t\n")
+	fmt.Fprintf(out, "workload\tclients\tendpoint\tCPU us\tratio (spread)\tto\ttps\tratio (spread)\tp50 ms\tp95\tp99\tserver us\tswitches\tRSS MB\tstandby reads %%\t\n")
 	for _, l := range r.Lines {
-		fmt.Fprintf(out, "%s\t%d\t%s\t%.1f\t%s\t%s\t%.0f\t%s\t%.3f\t%.3f\t%.3f\t%.1f\t%.2f\t%.1f\t%s\n", l.name(), l.Clients, l.Endpoint, l.CPUMicros,
-			l.CPU, l.Base, l.TPS, l.Speed, l.P50MS, l.P95MS, l.P99MS, l.ServerCPUMicros, l.Switches, l.ResidentBytes/(1<<20), l.Problem)
+		fmt.Fprintf(out, "%s\t%d\t%s\t%.1f\t%s\t%s\t%.0f\t%s\t%.3f\t%.3f\t%.3f\t%.1f\t%.2f\t%.1f\t%.1f\t%s\n", l.name(), l.Clients, l.Endpoint, l.CPUMicros,
+			l.CPU, l.Base, l.TPS, l.Speed, l.P50MS, l.P95MS, l.P99MS, l.ServerCPUMicros, l.Switches, l.ResidentBytes/(1<<20), l.Offloaded, l.Problem)
 	}
 	if len(r.Syscalls) > 0 {
 		fmt.Fprintf(out, "\n\ncalls of\tclients\tendpoint\ttotal\tread\twrite\twait\tepoll_ctl\tfutex\tsleep\tother\tcounted by\t\n")

@@ -21,7 +21,7 @@ func Measure(ctx context.Context, cfg Config) (report Report, err error) {
 		}
 	}()
 	report = Report{Began: time.Now(), CPUs: runtime.NumCPU(), Pool: cfg.Pool, Rounds: cfg.Rounds, Seconds: cfg.Seconds, Rate: cfg.Rate,
-		Scale: cfg.Scale, Megabytes: cfg.Megabytes, Versions: map[string]string{}}
+		Nodes: cfg.Nodes, Scale: cfg.Scale, Megabytes: cfg.Megabytes, Versions: map[string]string{}}
 	if err := allowFiles(max(cfg.Idle, cfg.Crowd)); err != nil {
 		return report, err
 	}
@@ -133,31 +133,31 @@ func (b *bench) round(ctx context.Context, number int, c cell) error {
 			return context.Cause(ctx)
 		}
 		b.report.Samples = append(b.report.Samples, s)
-		b.cfg.say("round %d  %-22s %-18s %9.0f/s  %8.1f us  p99 %8.3f ms  %s", number, c, e.name, s.TPS, s.CPUMicros, s.P99MS, s.Problem)
+		b.cfg.say("round %d  %-22s %-18s %9.0f/s  %8.1f us  p99 %8.3f ms  %s%s", number, c, e.name, s.TPS, s.CPUMicros, s.P99MS,
+			s.where(), s.Problem)
 	}
 	return nil
 }
 
 // sample measures one run.
 func (b *bench) sample(ctx context.Context, e *endpoint, c cell, s *Sample) error {
-	postmaster, err := b.ground.postmaster()
-	if err != nil {
-		return err
-	}
-	serverBefore, serverErr := serverCPU(postmaster)
-	before, err := readUsage(e.pid())
-	if err := errors.Join(err, serverErr); err != nil {
+	readsBefore, readsErr := b.ground.reads(ctx)
+	serverBefore, serverErr := b.ground.serverCPU()
+	before, err := e.usage()
+	if err := errors.Join(err, serverErr, readsErr); err != nil {
 		return err
 	}
 	l, err := b.load(ctx, e, c, b.cfg.Seconds)
 	if err != nil {
 		return err
 	}
-	after, err := readUsage(e.pid())
-	serverAfter, serverErr := serverCPU(postmaster)
-	if err := errors.Join(err, serverErr); err != nil {
+	after, err := e.usage()
+	serverAfter, serverErr := b.ground.serverCPU()
+	readsAfter, readsErr := b.ground.reads(ctx)
+	if err := errors.Join(err, serverErr, readsErr); err != nil {
 		return err
 	}
+	s.Reads, s.StandbyReads = readsAfter.all-readsBefore.all, readsAfter.standby-readsBefore.standby
 	used, units := after.since(before), float64(l.transactions)
 	if c.work.bulk() {
 		units *= float64(b.cfg.Megabytes)
@@ -174,7 +174,7 @@ func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
 // extras makes the runs of a cell whose speed does not count.
 func (b *bench) extras(ctx context.Context, c cell) error {
 	for _, e := range b.able(c) {
-		if b.cfg.Syscalls && e.process != nil {
+		if b.cfg.Syscalls && e.process != nil && !e.family { // strace would have to follow each child
 			counts, err := b.countSyscalls(ctx, e, c)
 			if err != nil {
 				counts.Problem = err.Error()

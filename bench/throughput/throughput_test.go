@@ -144,12 +144,28 @@ func TestCells(t *testing.T) {
 		"rounds":      func(c *Config) { c.Rounds = 0 },
 		"port":        func(c *Config) { c.Port = 65530 },
 		"profile":     func(c *Config) { c.Profile = true },
+		"nodes":       func(c *Config) { c.Nodes = maxNodes + 1 },
 	} {
 		bad := DefaultConfig()
 		change(&bad)
 		if err := bad.validate(); err == nil {
 			t.Errorf("%s: got no error", name)
 		}
+	}
+}
+
+// The presets are valid, and where there are standbys the endpoints that differ only there are known.
+func TestPresets(t *testing.T) {
+	for name, cfg := range map[string]Config{"throughput": DefaultConfig(), "balance": BalanceConfig(), "levels": LevelsConfig()} {
+		if err := cfg.validate(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if forStandbys(cfg.Base) && cfg.Nodes < 2 {
+			t.Errorf("%s: the base %s needs standbys", name, cfg.Base)
+		}
+	}
+	if most := (Config{Workloads: []string{"mix-95:7", "update"}, Clients: []int{3}}).mostClients(); most != 7 {
+		t.Errorf("most clients: got %d, want 7", most)
 	}
 }
 

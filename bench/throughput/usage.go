@@ -114,25 +114,68 @@ func parseStat(content []byte) (parent int, own, waited time.Duration, err error
 	return parent, own, waited, nil
 }
 
-// serverCPU is what PostgreSQL has used: the postmaster, its children, and those that have ended.
-func serverCPU(postmaster int) (time.Duration, error) {
-	own, waited, err := readTimes(postmaster)
-	if err != nil {
-		return 0, err
+// familyCPU is what a process has used, its children, and those that have ended: PostgreSQL's work is done so. A child
+// that is waited for while the others are read would be missed, so the reading is repeated until none was.
+func familyCPU(parent int) (total time.Duration, err error) {
+	const attempts = 50
+	for range attempts {
+		own, before, err := readTimes(parent)
+		if err != nil {
+			return 0, err
+		}
+		total = own + before
+		if err := eachChild(parent, func(_ int, own time.Duration) { total += own }); err != nil {
+			return 0, err
+		}
+		if _, after, err := readTimes(parent); err != nil || after == before {
+			return total, err
+		}
 	}
-	total := own + waited
+	return total, nil
+}
+
+// eachChild calls do for the children of a process that live now.
+func eachChild(parent int, do func(pid int, cpu time.Duration)) error {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
-		return 0, err
+		return err
 	}
 	for _, entry := range entries {
 		pid, err := strconv.Atoi(entry.Name())
 		if err != nil {
 			continue
 		}
-		if parent, own, _, err := readStat(pid); err == nil && parent == postmaster {
-			total += own
+		if of, own, _, err := readStat(pid); err == nil && of == parent {
+			do(pid, own)
 		}
 	}
-	return total, nil
+	return nil
+}
+
+// readFamily is what a process and its children have used. Memory that they share counts once.
+func readFamily(parent int) (usage, error) {
+	all, err := readUsage(parent)
+	if err != nil {
+		return usage{}, err
+	}
+	if all.cpu, err = familyCPU(parent); err != nil {
+		return usage{}, err
+	}
+	all.resident = proportional(parent)
+	err = eachChild(parent, func(pid int, _ time.Duration) {
+		all.resident += proportional(pid)
+		if one, err := readUsage(pid); err == nil { // else it has ended
+			all.switches, all.reads, all.writes = all.switches+one.switches, all.reads+one.reads, all.writes+one.writes
+		}
+	})
+	return all, err
+}
+
+// proportional is the resident memory of a process with its share of what it shares, in bytes; 0 if it may not be read.
+func proportional(pid int) int64 {
+	numbers, err := readNumbers(filepath.Join("/proc", strconv.Itoa(pid), "smaps_rollup"))
+	if err != nil {
+		return 0
+	}
+	return numbers["Pss"] << 10
 }

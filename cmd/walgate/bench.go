@@ -16,7 +16,7 @@ func newBench() *cobra.Command {
 		Use: "bench", Short: "Measure what clients feel", Args: arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newBenchFailover(), newBenchThroughput())
+	cmd.AddCommand(newBenchFailover(), newBenchThroughput(), newBenchBalance(), newBenchLevels())
 	return cmd
 }
 
