@@ -20,7 +20,7 @@ type metrics struct {
 	sessions, held, waiting, turnedAway *prometheus.Desc
 	connections, turns, bytes, logins   *prometheus.Desc
 	opened, evicted, cancels, inLine    *prometheus.Desc
-	handshakes                          *prometheus.Desc
+	handshakes, calls                   *prometheus.Desc
 	meters                              *meterMetrics
 
 	mu    sync.Mutex
@@ -52,6 +52,7 @@ func newMetrics(s *Server) *metrics {
 		inLine:      desc("pools_in_line", "Pools that wait for room below a limit that they share with others of the node.", "node"),
 		cancels:     desc("cancels_total", "Cancel requests that servers have dealt with, or that were dropped.", "fate"),
 		handshakes:  desc("tls_handshakes_total", "TLS handshakes with clients.", "result"),
+		calls:       desc("system_calls_total", "System calls on sockets made by epoll loops.", "call"),
 	}
 }
 
@@ -77,7 +78,7 @@ func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 	m.meters.describe(out)
 	for _, d := range []*prometheus.Desc{
 		m.sessions, m.held, m.waiting, m.turnedAway, m.connections, m.turns, m.bytes, m.logins, m.handshakes,
-		m.opened, m.evicted, m.inLine, m.cancels,
+		m.opened, m.evicted, m.inLine, m.cancels, m.calls,
 	} {
 		out <- d
 	}
@@ -111,6 +112,9 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	counter(m.bytes, n.FromClients, "clients")
 	counter(m.bytes, n.FromServers, "servers")
 	counter(m.logins, n.LoginFailures)
+	counter(m.calls, n.Calls.Reads, "read")
+	counter(m.calls, n.Calls.Writes, "write")
+	counter(m.calls, n.Calls.Waits, "wait")
 	m.limits(gauge, counter)
 	counter(m.handshakes, m.server.tls.Done.Load(), "done")
 	counter(m.handshakes, m.server.tls.Failed.Load(), "failed")

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -38,7 +39,7 @@ func TestRealProcesses(t *testing.T) {
 }
 
 // testCounts runs pgbench through walgate's proxies and counts what does not depend on the machine's speed: read and
-// write calls from /proc/PID/io, and allocations from the process's own metrics.
+// write calls from /proc/PID/io, and those on sockets that are not in there and allocations from the process's own metrics.
 func testCounts(t *testing.T, walgate string) {
 	g, endpoints := gateGround(t, walgate)
 	byName := map[string]*endpoint{}
@@ -68,7 +69,7 @@ func testCounts(t *testing.T, walgate string) {
 func checkCounts(t *testing.T, g *ground, e *endpoint, protocol string, limit limits) {
 	// counted is what the process has done in all while do ran, and how long that took.
 	counted := func(do func()) (limits, time.Duration) {
-		mallocs, began := allocations(t, e), time.Now()
+		own, began := metrics(t, e), time.Now()
 		before, err := readUsage(e.pid())
 		if err != nil {
 			t.Fatal(err)
@@ -79,7 +80,8 @@ func checkCounts(t *testing.T, g *ground, e *endpoint, protocol string, limit li
 			t.Fatal(err)
 		}
 		used := after.since(before)
-		return limits{float64(used.reads), float64(used.writes), allocations(t, e) - mallocs}, time.Since(began)
+		took, now := time.Since(began), metrics(t, e)
+		return limits{float64(used.reads) + now.reads - own.reads, float64(used.writes) + now.writes - own.writes, now.allocations - own.allocations}, took
 	}
 	run := func(transactions int) func() {
 		return func() {
@@ -116,21 +118,28 @@ func checkCounts(t *testing.T, g *ground, e *endpoint, protocol string, limit li
 	}
 }
 
-// allocations is how many the process has made.
-func allocations(t *testing.T, e *endpoint) float64 {
+// metrics is what the process says that it has done.
+func metrics(t *testing.T, e *endpoint) limits {
 	t.Helper()
-	metrics, err := fetch(t.Context(), e.api+"/metrics")
+	content, err := fetch(t.Context(), e.api+"/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for line := range strings.Lines(string(metrics)) {
-		var n float64
-		if _, err := fmt.Sscanf(line, "go_memstats_mallocs_total %g", &n); err == nil {
-			return n
+	value := func(name string) float64 {
+		for line := range strings.Lines(string(content)) {
+			if rest, ok := strings.CutPrefix(line, name+" "); ok {
+				n, err := strconv.ParseFloat(strings.TrimSpace(rest), 64)
+				if err != nil {
+					t.Fatalf("/metrics: %s: %v", name, err)
+				}
+				return n
+			}
 		}
+		t.Fatalf("/metrics has no %s", name)
+		return 0
 	}
-	t.Fatal("/metrics has no go_memstats_mallocs_total")
-	return 0
+	return limits{value(`walgate_proxy_system_calls_total{call="read"}`), value(`walgate_proxy_system_calls_total{call="write"}`),
+		value("go_memstats_mallocs_total")}
 }
 
 // buildWalgate builds one without the race detector.

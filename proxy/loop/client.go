@@ -73,7 +73,7 @@ func (c *client) ready(events uint32) {
 		l.counters.fromClients.Add(int64(len(data)))
 		c.take(data, len(data) == len(l.buffer))
 	case stageClosing:
-		if n, errno := readOnce(c.fd, l.buffer); errno != unix.EAGAIN && errno != unix.EINTR && (errno != 0 || n == 0) {
+		if n, errno := l.read(c.fd, l.buffer); errno != unix.EAGAIN && errno != unix.EINTR && (errno != 0 || n == 0) {
 			c.finish()
 		}
 	case stageBlocked:
@@ -115,9 +115,9 @@ func (c *client) read(buffer []byte) (data []byte, ok bool) {
 			return buffer, true
 		}
 	}
-	n, errno := readOnce(c.fd, buffer[kept:])
+	n, errno := c.loop.read(c.fd, buffer[kept:])
 	if errno == 0 && n > 0 {
-		c.loop.now = c.loop.driver.cfg.Now() // the gate is asked by a clock that is not older than the bytes
+		c.loop.lap()
 		return buffer[:kept+n], true
 	}
 	if kept > 0 {

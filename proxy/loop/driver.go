@@ -275,6 +275,7 @@ func (d *Driver) Counts() session.Counts {
 		sum = sum.Plus(session.Counts{
 			FromClients: n.fromClients.Load(), FromServers: n.fromServers.Load(), PrimaryTurns: n.primaryTurns.Load(),
 			StandbyTurns: n.standbyTurns.Load(), LoginFailures: n.loginFailures.Load(),
+			Calls: session.Calls{Reads: n.reads.Load(), Writes: n.writes.Load(), Waits: n.waits.Load()},
 		})
 	}
 	return sum

@@ -19,8 +19,10 @@ import (
 type loop struct {
 	driver *Driver
 	poller *poller
-	slots  []slot // by descriptor
-	now    replication.Instant
+	slots  []slot              // by descriptor
+	now    replication.Instant // what the clock said last; see look and lap
+	looked replication.Instant // when the wait ended, and by which of the runtime's clock
+	began  time.Time
 	buffer []byte
 	spare  [][]byte // buffers for what is left over of a read
 
@@ -37,6 +39,7 @@ type loop struct {
 	attached router.Consistency // of the event Attached in hand
 	retired  []*acceptor        // whose listening socket may not be asked before a moment has passed
 	counters counters
+	calls    calls
 
 	mu     sync.Mutex
 	posted []func()
@@ -62,6 +65,18 @@ type grant struct {
 // counters are session.Counts as they grow.
 type counters struct {
 	fromClients, fromServers, primaryTurns, standbyTurns, loginFailures atomic.Int64
+	reads, writes, waits                                                atomic.Int64
+}
+
+// calls are system calls since counters were told of them.
+type calls struct{ reads, writes, waits int64 }
+
+// publish adds the calls to counters: once for all that was ready, for an atomic addition for each would cost.
+func (l *loop) publish() {
+	l.counters.reads.Add(l.calls.reads)
+	l.counters.writes.Add(l.calls.writes)
+	l.counters.waits.Add(l.calls.waits)
+	l.calls = calls{}
 }
 
 func newLoop(d *Driver) (*loop, error) {
@@ -69,10 +84,22 @@ func newLoop(d *Driver) (*loop, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &loop{
-		driver: d, poller: p, now: d.cfg.Now(), buffer: make([]byte, readBuffer), clients: map[uint32]*client{}, actions: new(session.Actions),
-	}, nil
+	l := &loop{driver: d, poller: p, buffer: make([]byte, readBuffer), clients: map[uint32]*client{}, actions: new(session.Actions)}
+	l.look()
+	return l, nil
 }
+
+// look asks the clock, which takes a system call: after each wait.
+func (l *loop) look() {
+	l.now, l.began = l.driver.cfg.Now(), time.Now()
+	l.looked = l.now
+}
+
+// lap brings now up to date: the gate must not be asked by a time that is older than the bytes in hand, nor timers set by
+// one that is older than what was done meanwhile. It goes by the runtime's clock, which is read without a system call and
+// stands still while the machine sleeps: a suspension between two waits is noticed after the next, as one that begins just
+// behind a look at the clock.
+func (l *loop) lap() { l.now = l.looked.Add(time.Since(l.began)) }
 
 // Ticks of sessions, and how long a loop without any timer sleeps.
 const tickEvery = time.Second
@@ -82,8 +109,10 @@ func (l *loop) run(ctx context.Context) {
 	stop := context.AfterFunc(ctx, func() { l.post(func() {}) })
 	defer stop()
 	for ctx.Err() == nil {
+		l.publish()
+		l.calls.waits++
 		n := l.poller.wait(l.patience())
-		l.now = l.driver.cfg.Now()
+		l.look()
 		for _, e := range l.poller.events[:n] {
 			fd := int(e.Fd)
 			if fd >= len(l.slots) || l.slots[fd].handler == nil || l.slots[fd].generation != e.Pad {
@@ -131,7 +160,7 @@ func (l *loop) takePosted() {
 	l.posted = nil
 	l.mu.Unlock()
 	for _, do := range all {
-		l.now = l.driver.cfg.Now() // it may forward a write: the gate is asked by the time that it is
+		l.lap() // it may forward a write
 		do()
 		l.settleRest()
 	}
@@ -172,7 +201,7 @@ func (l *loop) deliver(g grant) {
 // expire does what its time has come for.
 func (l *loop) expire() {
 	for c := l.timers.due(l.now); c != nil; c = l.timers.due(l.now) {
-		l.now = l.driver.cfg.Now() // as in takePosted
+		l.lap() // as in takePosted
 		c.expired()
 		l.settleRest()
 	}

@@ -230,13 +230,13 @@ func (s *server) ready(events uint32) {
 		s.goOn()
 		return
 	}
-	n, errno := readOnce(s.fd, l.buffer[kept:])
+	n, errno := l.read(s.fd, l.buffer[kept:])
 	switch {
 	case errno == unix.EAGAIN || errno == unix.EINTR:
 	case errno != 0 || n == 0:
 		s.end()
 	default:
-		l.now = l.driver.cfg.Now() // as for clients: an acknowledgement must not pass by an older clock
+		l.lap()
 		l.counters.fromServers.Add(int64(n))
 		s.pool.Facts.Meter.Received(n)
 		l.recycle(s.rest)

@@ -24,13 +24,19 @@ const (
 // maxPendingKept bounds the memory that a socket keeps for unwritten bytes when there are none.
 const maxPendingKept = 16 << 10
 
+// read reads once.
+func (l *loop) read(fd int, b []byte) (int, unix.Errno) {
+	l.calls.reads++
+	return readOnce(fd, b)
+}
+
 // send writes b, or keeps a copy of what the kernel does not take at once.
 func (l *loop) send(s *socket, b []byte) {
 	if s.broken || len(b) == 0 {
 		return
 	}
 	if len(s.pending) == 0 {
-		b = s.write(b)
+		b = l.write(s, b)
 		if len(b) == 0 || s.broken {
 			return
 		}
@@ -40,8 +46,9 @@ func (l *loop) send(s *socket, b []byte) {
 }
 
 // write writes what the kernel takes and returns the rest.
-func (s *socket) write(b []byte) []byte {
+func (l *loop) write(s *socket, b []byte) []byte {
 	for len(b) > 0 {
+		l.calls.writes++
 		n, err := writeOnce(s.fd, b)
 		switch err {
 		case 0:
@@ -65,7 +72,7 @@ func (l *loop) flush(s *socket) bool {
 	if len(s.pending) == 0 {
 		return true
 	}
-	rest := s.write(s.pending)
+	rest := l.write(s, s.pending)
 	s.pending = s.pending[:copy(s.pending, rest)]
 	if s.broken {
 		s.pending = nil

@@ -44,8 +44,12 @@ func (a *Actions) Reset() {
 	*a = Actions{output: a.output, spare: a.spare, works: a.works}
 }
 
-// maxSpare bounds the buffers kept for reuse.
-const maxSpare = 8
+// Bounds of what is kept for reuse: as much as the sessions of a busy loop have in hand at a time, a few hundred kB.
+const (
+	maxSpare     = 64
+	maxSpareSize = 8 << 10
+	maxWorks     = 256
+)
 
 // take returns an empty buffer.
 func (a *Actions) take() []byte {
@@ -61,7 +65,7 @@ func (a *Actions) take() []byte {
 
 // give takes a buffer back. Nothing of it may have been passed on as borrowed.
 func (a *Actions) give(b []byte) {
-	if cap(b) > 0 && cap(b) <= maxKept && len(a.spare) < maxSpare {
+	if cap(b) > 0 && cap(b) <= maxSpareSize && len(a.spare) < maxSpare {
 		a.spare = append(a.spare, b[:0])
 	}
 }
@@ -80,7 +84,7 @@ func (a *Actions) takeWork() *work {
 
 // giveWork takes a work back.
 func (a *Actions) giveWork(w *work) {
-	if len(a.works) < maxSpare {
+	if len(a.works) < maxWorks {
 		w.reset()
 		a.works = append(a.works, w)
 	}

@@ -7,6 +7,7 @@ type Counts struct {
 	PrimaryTurns  int64 // ReadyForQuery messages from primaries
 	StandbyTurns  int64 // and from standbys
 	LoginFailures int64
+	Calls         Calls
 }
 
 // Plus returns the sum.
@@ -16,5 +17,11 @@ func (c Counts) Plus(other Counts) Counts {
 	c.PrimaryTurns += other.PrimaryTurns
 	c.StandbyTurns += other.StandbyTurns
 	c.LoginFailures += other.LoginFailures
+	c.Calls.Reads += other.Calls.Reads
+	c.Calls.Writes += other.Calls.Writes
+	c.Calls.Waits += other.Calls.Waits
 	return c
 }
+
+// Calls are system calls of a driver that makes them itself; none for one that leaves them to the Go runtime.
+type Calls struct{ Reads, Writes, Waits int64 }
