@@ -85,7 +85,10 @@ func (b *broker) pick(st *state, t *pool.Ticket) router.Choice {
 		View: &st.view, Board: board, Now: now, Kind: n.Kind, Target: n.Target, Fallback: n.Fallback, Tag: n.Tag,
 		Limits:      router.Limits{MaxLagBytes: n.MaxLagBytes, MaxLag: n.MaxLag, MaxAge: b.maxAge},
 		Requirement: n.Consistency.Require(n.Level, n.Arrival, &st.view, board),
-		Proven:      n.Proven, ProvenAfter: n.ProvenAfter, Balance: b.balance, Seed: b.seed.Add(1),
+		Proven:      n.Proven, ProvenAfter: n.ProvenAfter, Tried: n.Tried, Balance: b.balance, Seed: b.seed.Add(1),
+	}
+	if t.Avoid != "" {
+		in.Tried = append(slices.Clip(in.Tried), t.Avoid)
 	}
 	t.Members = b.stood.Load().appendTo(t.Members[:0], st, now)
 	in.Members = t.Members

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"slices"
 	"time"
 
 	"github.com/walgate/walgate/replication"
@@ -29,6 +30,8 @@ type Input struct {
 	// proof only by what it says after ProvenAfter.
 	Proven      replication.NodeID
 	ProvenAfter replication.Instant
+	// Tried are members that have failed this statement: they serve it again only where nobody else may.
+	Tried []replication.NodeID
 	// Members says how each member stands and what it has to do, in the order of View.Members; nil: not known.
 	Members []Standing
 	Balance Balance
@@ -76,13 +79,20 @@ func Pick(in Input) Choice {
 		return in.balance(c.fit)
 	case c.ejected != 0:
 		return in.balance(c.ejected) // never all
-	case c.soft != 0 && (in.Kind == Write || in.Fallback == FallbackError || !in.View.Writable()):
+	case c.soft != 0 && in.standbyOnly():
 		return in.balance(c.soft)
+	case c.tried != 0 && in.standbyOnly():
+		return in.balance(c.tried)
 	case c.behind && in.Wait:
 		return Choice{Why: c.why}
 	default:
 		return in.instead(c.why)
 	}
+}
+
+// standbyOnly reports whether there is no primary to fall back to, or it shall be spared.
+func (in *Input) standbyOnly() bool {
+	return in.Kind == Write || in.Fallback == FallbackError || !in.View.Writable()
 }
 
 // takesShare reports whether the read is one of those that the primary serves although standbys might.
@@ -96,6 +106,7 @@ type candidates struct {
 	fit     uint64 // may serve
 	ejected uint64 // would, but connections to them failed
 	soft    uint64 // may serve, but have been of no use until a moment ago
+	tried   uint64 // would, but have failed this statement
 	behind  bool   // a member is only not far enough
 	why     string // the last reason against a member
 }
@@ -118,6 +129,9 @@ func (in *Input) candidates() candidates {
 		}
 		standing := in.standing(i)
 		switch bit := uint64(1) << i; {
+		case slices.Contains(in.Tried, member.Name):
+			c.tried |= bit
+			c.why = "the standby has failed the statement"
 		case in.Now < standing.EjectedUntil:
 			c.ejected |= bit
 		case standing.Away.Out || in.Requirement.Bounded && standing.Behind.Out:

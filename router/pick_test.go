@@ -108,6 +108,22 @@ func TestPick(t *testing.T) {
 			in.Members = standing(0, 0, 0)
 			in.Members[1].EjectedUntil, in.Members[2].EjectedUntil = now+1, now+1
 		}}, "bc"},
+		{"has failed the statement", []func(*Input){func(in *Input) { in.Tried = []replication.NodeID{"b"} }}, "c"},
+		{"has failed it, though sticky", []func(*Input){func(in *Input) {
+			in.Requirement.Sticky, in.Requirement.StickyLife, in.Requirement.SwitchToken = "b", 7, 1000
+			in.Tried = []replication.NodeID{"b"}
+		}}, "c"},
+		{"ejected, but has not failed it", []func(*Input){func(in *Input) {
+			in.Members = standing(0, 0, 0)
+			in.Members[1].EjectedUntil, in.Tried = now+1, []replication.NodeID{"c"}
+		}}, "b"},
+		{"all have failed it", []func(*Input){func(in *Input) { in.Tried = []replication.NodeID{"b", "c"} }}, "a"},
+		{"all have failed it, and there is no primary", []func(*Input){func(in *Input) {
+			in.Tried, in.View.Open = []replication.NodeID{"b", "c"}, false
+		}}, "bc"},
+		{"all have failed it, and the primary shall be spared", []func(*Input){func(in *Input) {
+			in.Tried, in.Fallback = []replication.NodeID{"b", "c"}, FallbackError
+		}}, "bc"},
 		{"just back", []func(*Input){noC, func(in *Input) { in.Members = standing(0, 0, 0); in.Members[1].Away.Out = true }}, "a"},
 		{"just back, and there is no primary", []func(*Input){noC, func(in *Input) {
 			in.View.Open = false

@@ -178,6 +178,8 @@ type Need struct {
 	// Proven is the standby whose connection was too young, and ProvenAfter when that was opened: see router.Input.
 	Proven      replication.NodeID
 	ProvenAfter replication.Instant
+	// Tried are the standbys that have failed the turn; it is not changed, but replaced. See router.Input.
+	Tried []replication.NodeID
 	// Again is the ID of a server connection (ServerFacts) that is to be preferred if it is idle: what the turn asks for was
 	// left there. 0: any will do.
 	Again uint64

@@ -68,7 +68,7 @@ func (s *Session) attached(now replication.Instant, a Attachment, out *Actions) 
 		out.read(Server, StopReading)
 	}
 	s.retry.possible = s.need.Kind == router.Read && s.turn.complete && s.retry.count < maxRetries
-	s.retry.again, s.retry.primary = s.retry.count > 0, false
+	s.retry.again, s.retry.dropped, s.retry.primary = s.retry.count > 0, false, false
 	if a.Lost && s.cfg.LostWrites == LostError {
 		s.letGo(Release, "", out)
 		s.failTurn(errLostWriteError, out)

@@ -138,7 +138,7 @@ func (s *Session) serverGone(now replication.Instant, cause *wire.ErrorFields, o
 	}
 	s.touched()
 	owed := s.clientOwed()
-	if !s.retry.possible && !s.retry.primary {
+	if !s.retry.possible && !s.retry.dropped {
 		s.since = 0
 	}
 	switch {
@@ -146,7 +146,10 @@ func (s *Session) serverGone(now replication.Instant, cause *wire.ErrorFields, o
 		if s.status != wire.StatusIdle {
 			s.loseTransaction(cause)
 		}
-	case s.retry.possible || s.retry.primary:
+	case s.retry.possible || s.retry.dropped:
+		if !s.retry.dropped {
+			s.noteTried()
+		}
 		s.retry.count++
 		s.retried++
 		s.sent = 0

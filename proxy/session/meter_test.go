@@ -72,7 +72,7 @@ func metered(r *rig) *Meter {
 	for _, role := range []replication.Role{replication.RolePrimary, replication.RoleStandby} {
 		f := r.newServer(role, "a")
 		if role == replication.RoleStandby {
-			f.Node = "b"
+			f.Node = "s"
 		}
 		f.Meter = m
 		r.idle = append(r.idle, f)

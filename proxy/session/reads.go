@@ -217,6 +217,6 @@ func (s *Session) makeNeed(now, ticket replication.Instant) Need {
 	return Need{
 		Kind: kind, Target: r.Target, Level: r.Level, Consistency: s.consistency, Arrival: now, Ticket: ticket,
 		MaxLag: max(r.MaxLag, 0), MaxLagBytes: max(r.MaxLagBytes, 0), Fallback: r.Fallback, Wait: r.Wait, Tag: tag,
-		Proven: s.proven, ProvenAfter: s.provenAfter,
+		Proven: s.proven, ProvenAfter: s.provenAfter, Tried: s.retry.tried,
 	}
 }

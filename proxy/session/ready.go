@@ -30,17 +30,20 @@ func (s *Session) serverReady(now replication.Instant, p wire.Piece, out *Action
 		s.answerLocals(out)
 		return
 	}
-	if s.retry.primary {
+	if s.retry.dropped {
 		s.retry.count++
 		s.retried++
 		s.srv.Meter.retried()
 		s.sent = 0
-		if s.retry.scrub {
+		switch {
+		case s.retry.scrub:
 			s.letGo(Discard, "it refused a write", out)
-		} else {
+		case status != wire.StatusIdle: // the turn has opened a transaction
+			s.letGo(Discard, "its transaction begins anew elsewhere", out)
+		default:
 			s.letGo(Release, "", out)
 		}
-		return // advance asks for the primary
+		return // advance asks for another
 	}
 	s.srv.Meter.answered(&s.watch, now, status == wire.StatusIdle, s.ledger.Len() > 0)
 	s.turnAnswered(status, out)
@@ -157,7 +160,7 @@ func (s *Session) answerLocals(out *Actions) {
 		}
 		answer := o.Ref.answer
 		s.ledger.Pop()
-		if s.retry.primary || s.swallow {
+		if s.retry.dropped || s.swallow {
 			continue
 		}
 		if s.retry.possible {

@@ -7,6 +7,8 @@ import (
 
 	"github.com/walgate/walgate/proxy/wire"
 	"github.com/walgate/walgate/proxy/wire/wiretest"
+	"github.com/walgate/walgate/replication"
+	"github.com/walgate/walgate/router"
 )
 
 // encoded makes the bytes of a server's messages.
@@ -36,6 +38,7 @@ func TestRepair(t *testing.T) {
 	}
 	toPrimary := []string{"need read", "attach standby", "release", "need write", "attach primary", "release"}
 	elsewhere := []string{"need read", "attach standby", "discard", "need read", "attach standby", "release"}
+	another := []string{"need read", "attach standby", "release", "need read", "attach standby", "release"}
 	tests := []struct {
 		name   string
 		answer []byte
@@ -45,10 +48,13 @@ func TestRepair(t *testing.T) {
 		{"a write", refused("25006"), answer, []string{"need read", "attach standby", "discard", "need write", "attach primary", "release"}},
 		{"unlogged table", refused("0A000"), answer, toPrimary},
 		{"recovery is in progress", refused("55000"), answer, toPrimary},
-		{"recovery conflict", refused("40001"), answer, toPrimary},
-		{"deadlock with recovery", refused("40P01"), answer, toPrimary},
+		{"recovery conflict", refused("40001"), answer, another},
+		{"deadlock with recovery", refused("40P01"), answer, another},
+		{"a damaged page", refused("XX001"), answer, another},
+		{"a disk that can't be read", refused("58030"), answer, another},
+		{"no memory", refused("53200"), "E(53200) Z(I)", []string{"need read", "attach standby", "release"}},
 		{"not replayed yet", refused("42P01"), answer, toPrimary},
-		{"behind the description", after(description, refused("40001")), answer, toPrimary},
+		{"behind the description", after(description, refused("40001")), answer, another},
 		{"terminated", fatal("57P01"), answer, elsewhere},
 		{"crashed", fatal("57P02"), answer, elsewhere},
 		{"shutting down", fatal("57P03"), answer, elsewhere},
@@ -61,6 +67,7 @@ func TestRepair(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			r := newRig(t)
+			r.standbys = []replication.NodeID{"s", "s2"}
 			r.trail = nil
 			r.hold = true
 			r.deliver(Client, wire.AppendQuery(nil, "select 1"))
@@ -70,6 +77,100 @@ func TestRepair(t *testing.T) {
 			r.expectTrail(test.trail...)
 		})
 	}
+}
+
+// TestRepairEverywhere holds that a turn which every standby fails is tried on each of them once, and then on the primary.
+func TestRepairEverywhere(t *testing.T) {
+	const answer = "T D(select 1) C(SELECT 1) Z(I)"
+	on := func(roles ...string) (trail []string) {
+		for i, role := range roles {
+			need, end := "need read", "release"
+			if role == "dies" {
+				role, end = "standby", "die"
+			}
+			if role == "insists" {
+				role, need = "primary", "need write"
+			}
+			trail = append(trail, need, "attach "+role)
+			if i < len(roles)-1 || role == "primary" || end == "die" {
+				trail = append(trail, end)
+			}
+		}
+		return trail
+	}
+	tests := []struct {
+		name     string
+		standbys []replication.NodeID
+		fallback router.Fallback
+		fails    string // for each standby in turn: conflict or death
+		want     string
+		trail    []string
+	}{
+		{"one standby", []replication.NodeID{"s"}, 0, "c", answer, on("standby", "primary")},
+		{"two standbys", []replication.NodeID{"s", "t"}, 0, "cc", answer, on("standby", "standby", "primary")},
+		{"a conflict and a death", []replication.NodeID{"s", "t"}, 0, "cd", answer, on("standby", "dies", "primary")},
+		{"a death and a conflict", []replication.NodeID{"s", "t"}, 0, "dc", answer, on("dies", "standby", "primary")},
+		{"more standbys than are tried", []replication.NodeID{"s", "t", "u", "v"}, 0, "ccc", answer,
+			on("standby", "standby", "standby", "insists")},
+		{"never the primary", []replication.NodeID{"s"}, router.FallbackError, "ccccccc", answer,
+			append(on("standby", "standby", "standby", "standby", "standby", "standby", "standby", "standby"), "release")},
+		{"in vain", []replication.NodeID{"s"}, router.FallbackError, "cccccccc", "E(40001) Z(I)",
+			append(on("standby", "standby", "standby", "standby", "standby", "standby", "standby", "standby"), "release")},
+	}
+	conflict := encoded(&pgproto3.ErrorResponse{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: "40001"}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			r := newRig(t)
+			r.standbys, r.cfg.Defaults.Fallback = test.standbys, test.fallback
+			r.trail = nil
+			r.hold = true
+			r.deliver(Client, wire.AppendQuery(nil, "select 1"))
+			for i, fate := range test.fails {
+				r.backlog = nil
+				if i == len(test.fails)-1 {
+					r.hold = false
+				}
+				if fate == 'd' {
+					r.die()
+				} else {
+					r.fromServer(conflict)
+				}
+			}
+			r.expect("the client", r.told(), test.want)
+			var trail []string
+			for i, what := range r.trail { // what is given back between two attempts goes without saying
+				if what != "release" || i == len(r.trail)-1 {
+					trail = append(trail, what)
+				}
+			}
+			r.trail = trail
+			r.expectTrail(without(test.trail, "release")...)
+		})
+	}
+}
+
+// without returns list without what, but for its end.
+func without(list []string, what string) (rest []string) {
+	for i, one := range list {
+		if one != what || i == len(list)-1 {
+			rest = append(rest, one)
+		}
+	}
+	return rest
+}
+
+// TestRepairOfTransaction holds that a server connection on which a transaction was opened in the turn that failed is not
+// lent to others.
+func TestRepairOfTransaction(t *testing.T) {
+	r := newRig(t)
+	r.trail, r.hold = nil, true
+	group := wiretest.Encode(&pgproto3.Parse{Query: "begin read only"}, &pgproto3.Bind{}, &pgproto3.Execute{})
+	r.deliver(Client, append(group, wiretest.Extended("", "select 1")...))
+	r.hold, r.backlog = false, nil
+	r.fromServer(encoded(&pgproto3.ParseComplete{}, &pgproto3.BindComplete{}))
+	r.fromServer(encoded(&pgproto3.ErrorResponse{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: "40001"}, &pgproto3.ReadyForQuery{TxStatus: 'E'}))
+	r.expect("the client", r.told(), "1 2 C(BEGIN) 1 2 T D(select 1) C(SELECT 1) Z(T)")
+	r.expectTrail("need read", "attach standby", "discard", "need read", "attach primary")
 }
 
 // TestRepairDeath holds that a read runs again when its connection dies before the first row, and not behind it.

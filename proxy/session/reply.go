@@ -157,7 +157,7 @@ func (s *Session) serverAnswer(p wire.Piece, out *Actions) {
 		s.copyPending = false
 		s.copied = s.copied && p.Type != 'G'
 	}
-	if !o.Injected && !s.retry.primary && !s.swallow {
+	if !o.Injected && !s.retry.dropped && !s.swallow {
 		switch p.Type {
 		case 'C':
 			s.completed(&o.Ref, p, out)

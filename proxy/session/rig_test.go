@@ -2,6 +2,7 @@ package session
 
 import (
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -45,13 +46,14 @@ type rig struct {
 	definitions Definitions
 	defaults    Defaults // of servers to come
 	refuse      bool     // Needs are left open
-	columns     uint32   // the ColumnType of servers to come
-	chunk       int      // deliver client and server bytes in reads of this size; 0: whole
+	standbys    []replication.NodeID
+	columns     uint32 // the ColumnType of servers to come
+	chunk       int    // deliver client and server bytes in reads of this size; 0: whole
 	next        uint64
 }
 
 func newRig(tb testing.TB, parameters ...string) *rig {
-	r := &rig{tb: tb, now: 1000, servers: map[*ServerFacts]*wiretest.Postgres{}}
+	r := &rig{tb: tb, now: 1000, servers: map[*ServerFacts]*wiretest.Postgres{}, standbys: []replication.NodeID{"s"}}
 	r.cfg = &Config{Gate: &r.gate, View: &r.view, Target: router.TargetAuto, Defaults: Reads{Level: router.LevelSession},
 		HoldTimeout: 30 * time.Second, GateRecheck: 10 * time.Millisecond, MaxCollected: 64 << 10, MaxHeldReply: 16 << 10,
 		MaxSettings: 100, MaxPrepared: 1000}
@@ -179,13 +181,20 @@ func (r *rig) grant() {
 	view := r.view.Load()
 	role, node := replication.RolePrimary, view.Primary
 	if r.need.Kind == router.Read && r.need.Target != router.TargetPrimary || r.need.Target == router.TargetReplica {
-		role, node = replication.RoleStandby, "s"
-	} else if !view.Writable() {
+		fresh := slices.IndexFunc(r.standbys, func(n replication.NodeID) bool { return !slices.Contains(r.need.Tried, n) })
+		switch {
+		case fresh >= 0:
+			role, node = replication.RoleStandby, r.standbys[fresh]
+		case r.need.Fallback == router.FallbackError:
+			role, node = replication.RoleStandby, r.standbys[0]
+		}
+	}
+	if role == replication.RolePrimary && !view.Writable() {
 		return
 	}
 	var f *ServerFacts
 	for i := len(r.idle) - 1; i >= 0; i-- {
-		if c := r.idle[i]; c.Role == role && (role == replication.RoleStandby || c.Epoch == view.Epoch) {
+		if c := r.idle[i]; c.Role == role && c.Node == node && (role == replication.RoleStandby || c.Epoch == view.Epoch) {
 			f = c
 			r.idle = append(r.idle[:i], r.idle[i+1:]...)
 			break

@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 
 	"github.com/walgate/walgate/proxy/wire"
@@ -20,7 +21,7 @@ func (s *Session) serverNotice(p wire.Piece, out *Actions) {
 	case deadly(t.Code) && (string(t.Severity) == "WARNING" || t.Fatal()):
 		return // the server says goodbye: its end will be noticed
 	}
-	if o := s.ledger.Head(); o != nil && o.Injected || s.retry.primary || s.phase != phaseReady {
+	if o := s.ledger.Head(); o != nil && o.Injected || s.retry.dropped || s.phase != phaseReady {
 		return
 	}
 	s.show(p, out, true)
@@ -61,7 +62,7 @@ func (s *Session) serverError(now replication.Instant, p wire.Piece, out *Action
 	case ended:
 		s.erred++
 		s.say(errDuringCopy(s.copyFailed), out)
-	case s.retry.primary || s.swallow:
+	case s.retry.dropped || s.swallow:
 	case o.Ref.bits&rollsBack != 0:
 		s.broken = s.broken || o.Ref.bits&resets != 0
 	case o.Ref.bits&changedShape != 0 && s.retry.possible && !onPrimary(s.srv) && s.target() != router.TargetReplica:
@@ -75,6 +76,8 @@ func (s *Session) serverError(now replication.Instant, p wire.Piece, out *Action
 		s.failed = false
 		s.restoreError = &wire.ErrorFields{Severity: severityError, Code: string(t.Code), Message: string(t.Message)}
 	case o.Injected && o.Kind.EndsTurn():
+	case s.retry.possible && s.retry.count < maxRetries-1 && !onPrimary(s.srv) && standbyFails(t.Code):
+		s.retryElsewhere(out)
 	case s.retry.possible && s.mayCure(&o.Ref, t):
 		s.retry.scrub = string(t.Code) == "25006"
 		if !onPrimary(s.srv) {
@@ -109,8 +112,26 @@ func (s *Session) serverError(now replication.Instant, p wire.Piece, out *Action
 
 // retryOnPrimary drops what is left of the answer: the turn will run again.
 func (s *Session) retryOnPrimary(out *Actions) {
-	s.retry.possible, s.retry.primary = false, true
+	s.retry.possible, s.retry.dropped, s.retry.primary = false, true, true
 	s.flushNothing(out)
+}
+
+// retryElsewhere drops what is left of the answer: the turn will run again on another standby, or on the primary.
+func (s *Session) retryElsewhere(out *Actions) {
+	s.retry.possible, s.retry.dropped = false, true
+	s.noteTried()
+	s.flushNothing(out)
+}
+
+// noteTried notes that the standby has failed the turn. Only where nobody else may serve it does it get it again.
+func (s *Session) noteTried() {
+	if onPrimary(s.srv) {
+		return
+	}
+	s.retry.tried = append(slices.Clip(s.retry.tried), s.srv.Node)
+	if len(s.retry.tried) >= maxTried && s.need.Fallback != router.FallbackError {
+		s.retry.primary = true
+	}
 }
 
 // aheadOfQuery reports whether the oldest request belongs to what is injected ahead of a query.
@@ -151,10 +172,21 @@ func (s *Session) forgetStatement(r *request, t wire.Trouble) {
 	}
 }
 
+// standbyFails reports whether an error of a standby is its own trouble, not that of the statement: a conflict with recovery
+// (the statement may raise the same code itself, and then fails everywhere), damage, or a disk that can't be read.
+func standbyFails(code []byte) bool {
+	switch string(code) {
+	case "40001", "40P01", "XX001", "XX002", "58030":
+		return true
+	default:
+		return false
+	}
+}
+
 // standbyRefuses reports whether an error of a standby may come from its being one.
 func standbyRefuses(code []byte) bool {
 	switch string(code) {
-	case "25006", "0A000", "40001", "40P01", "55000", "XX000", "26000", "34000",
+	case "25006", "0A000", "55000", "XX000", "26000", "34000",
 		"58P01",                                     // COPY from an unlogged table, which has no file there
 		"42P01", "42703", "42883", "42704", "3F000": // it may not have replayed the definition yet
 		return true

@@ -34,13 +34,18 @@ type turn struct {
 type retry struct {
 	possible bool // it is a read, complete in pend, and nothing of its answer has been passed on
 	again    bool // it is running again
-	primary  bool // its answer is being dropped: it will run on the primary
+	dropped  bool // its answer is being dropped: it will run again
+	primary  bool // it will run on the primary
 	scrub    bool // the standby refused a write: whatever else it did, its connection is not used again
 	count    int
+	tried    []replication.NodeID // the standbys that have failed it, for reasons of their own; replaced, not changed
 }
 
-// maxRetries bounds how often one turn is run.
-const maxRetries = 8
+// maxRetries bounds how often one turn is run, and maxTried how many standbys may fail it before it is the primary's.
+const (
+	maxRetries = 8
+	maxTried   = 3
+)
 
 // collect keeps a client's chunk until it can be written.
 func (s *Session) collect(p wire.Piece, out *Actions) {
@@ -82,7 +87,7 @@ func (s *Session) quiet() bool {
 
 // trim forgets what was written and will not be written again.
 func (s *Session) trim(out *Actions) {
-	if s.retry.possible || s.retry.primary || s.sent == 0 {
+	if s.retry.possible || s.retry.dropped || s.sent == 0 {
 		return
 	}
 	n := copy(s.pend, s.pend[s.sent:])
