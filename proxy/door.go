@@ -211,6 +211,9 @@ func (d *door) loggedIn(key pool.Key, parameters []session.Parameter) {
 	d.parameters[place{key.Database, key.User}] = parameters
 }
 
+// rolesChanged makes logins from now on ask for their roles.
+func (d *door) rolesChanged() { d.checker.Forget() }
+
 // refused forgets a login that PostgreSQL itself refuses.
 func (d *door) refused(key pool.Key, err error) {
 	var refusal *pool.LoginError

@@ -149,7 +149,7 @@ func (s *Server) build() (err error) {
 		ReserveTimeout: s.cfg.PoolReserveTimeout, IdleTimeout: s.cfg.PoolIdleTimeout, Lifetime: s.cfg.PoolLifetime,
 		CheckDelay: s.cfg.PoolCheckDelay, ConnectTimeout: s.cfg.ConnectTimeout, Backoff: s.cfg.ConnectBackoff,
 		EjectAfter: s.cfg.EjectAfter, EjectFor: s.cfg.EjectFor, MaxStatements: s.cfg.MaxPrepared, Dialer: s.door.dialer,
-		Now: boottime.Now, Secret: s.door.secret, LoggedIn: s.door.loggedIn, Keeper: keeper,
+		Now: boottime.Now, Secret: s.door.secret, LoggedIn: s.door.loggedIn, RolesChanged: s.door.rolesChanged, Keeper: keeper,
 		Reroute: s.broker.reroute, Changed: s.turned,
 		Failed: func(key pool.Key, err error) {
 			s.metrics.unopened.WithLabelValues(string(key.Node)).Inc()

@@ -55,11 +55,12 @@ type Directory struct {
 
 	mu      sync.Mutex
 	entries map[string]entry
+	changed replication.Instant // what was known then may have been changed; 0: never
 }
 
 type entry struct {
 	Account
-	expired bool                // a password was refused: ask again
+	expired replication.Instant // a password was refused then: what was known before may be outdated
 	notNow  replication.Instant // until then nobody asks again, as it was in vain
 }
 
@@ -101,7 +102,7 @@ func (d *Directory) Find(ctx context.Context, user string) (Account, error) {
 		answer := d.flight.DoChan(user, func() (any, error) { return d.ask(context.WithoutCancel(ctx), user) })
 		found, err := d.await(ctx, answer, cached)
 		switch {
-		case err == nil && arrival.Sub(found.at) > d.cfg.Refresh:
+		case err == nil && !d.fresh(&found, arrival):
 			continue
 		case err == nil:
 			return found.Account, nil
@@ -150,9 +151,17 @@ func (d *Directory) Expire(user string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if e, ok := d.entries[user]; ok && now.Sub(e.at) > leastAge {
-		e.expired = true
+		e.expired = now
 		d.entries[user] = e
 	}
+}
+
+// ExpireAll makes the next login of each role ask first, as Expire does, however new its credential is: roles have been
+// changed. Questions under way may have been answered before.
+func (d *Directory) ExpireAll() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.changed = d.clock()
 }
 
 // cached returns what is known of the role, and whether it need not be asked for again by a login that arrived then.
@@ -160,7 +169,15 @@ func (d *Directory) cached(user string, arrival replication.Instant) (e entry, k
 	d.mu.Lock()
 	e, known = d.entries[user]
 	d.mu.Unlock()
-	return e, known, known && (!e.expired && arrival.Sub(e.at) <= d.cfg.Refresh || arrival < e.notNow)
+	return e, known, known && (d.fresh(&e, arrival) || arrival < e.notNow)
+}
+
+// fresh reports whether the entry was asked for recently enough, and not before something is known to have changed.
+func (d *Directory) fresh(e *entry, arrival replication.Instant) bool {
+	d.mu.Lock()
+	changed := d.changed
+	d.mu.Unlock()
+	return e.at >= max(changed, e.expired) && arrival.Sub(e.at) <= d.cfg.Refresh
 }
 
 // ask looks the role up and caches the answer. Its own timeout ends it, as several logins may share it.
@@ -190,12 +207,13 @@ func (d *Directory) ask(ctx context.Context, user string) (entry, error) {
 		return entry{}, err
 	}
 	account.at = asked
-	e := entry{Account: account}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if _, replaces := d.entries[user]; !replaces {
+	before, replaces := d.entries[user]
+	if !replaces {
 		d.evict()
 	}
+	e := entry{Account: account, expired: before.expired}
 	d.entries[user] = e
 	return e, nil
 }

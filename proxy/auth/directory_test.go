@@ -187,6 +187,41 @@ func TestDirectoryAsksAfterArrival(t *testing.T) {
 	})
 }
 
+// Once roles have been changed no answer to an earlier question is good enough, also one that is still awaited.
+func TestDirectoryForgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		text, other := rfcVerifier(t).String(), MD5Hash("user", "new")
+		lookup := &fakeLookup{delay: 10 * time.Millisecond}
+		lookup.text.Store(&text)
+		d := testDirectory(t, lookup)
+		if _, err := d.Find(t.Context(), "user"); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := d.Ready("user"); !ok {
+			t.Fatal("not cached")
+		}
+		d.ExpireAll()
+		if _, ok := d.Ready("user"); ok {
+			t.Error("believed after a change")
+		}
+		login := make(chan Account, 1)
+		go func() {
+			a, _ := d.Find(t.Context(), "user")
+			login <- a
+		}()
+		time.Sleep(5 * time.Millisecond)
+		d.ExpireAll()
+		time.Sleep(6 * time.Millisecond) // the question from before is answered
+		lookup.text.Store(&other)
+		if a := <-login; a.Kind != MD5Credential {
+			t.Errorf("an answer from before the change: %+v", a)
+		}
+		if _, ok := d.Ready("user"); !ok || lookup.asked.Load() != 3 {
+			t.Errorf("fresh %v after %d questions, want 3", ok, lookup.asked.Load())
+		}
+	})
+}
+
 // While nobody answers, only the first login waits; the others go on with what is known.
 func TestDirectoryOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -49,6 +49,9 @@ func NewChecker(host Host, directory *auth.Directory, policy Policy) (*Checker, 
 // SetPolicy replaces the policy for logins that begin from now on.
 func (k *Checker) SetPolicy(policy Policy) { k.policy.Store(&policy) }
 
+// Forget makes logins that begin from now on ask for the credentials of their roles: some may have been changed.
+func (k *Checker) Forget() { k.directory.ExpireAll() }
+
 // Begin starts the login of the client that has the process id.
 func (k *Checker) Begin(id uint32, peer Peer, req *session.AuthRequest) (*Conversation, Step) {
 	c := &Conversation{checker: k, id: id, peer: peer, request: req, policy: k.policy.Load()}
@@ -125,7 +128,8 @@ func (c *Conversation) withAccount(next func() Step) Step {
 // admit lets the client in; send is what precedes AuthenticationOk.
 func (c *Conversation) admit(send []byte) Step {
 	if outcome := c.checker.host.Admit(c.id, c.request); outcome != nil {
-		return Step{Send: send, Outcome: outcome}
+		outcome.Before = send
+		return Step{Outcome: outcome}
 	}
 	return Step{Send: send, Block: func(ctx context.Context) Step {
 		if failure := c.checker.host.Visit(ctx, &c.peer, c.request); failure != nil {

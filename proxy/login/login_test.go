@@ -239,7 +239,8 @@ func TestWarmLoginDoesNotBlock(t *testing.T) {
 				step = c.Answer(answer(binary.BigEndian.Uint32(step.Send[5:]), step.Send[9:]))
 			}
 		}
-		if !step.Outcome.OK || len(step.Send) == 0 || binary.BigEndian.Uint32(step.Send[5:]) != finalSASL {
+		last := append(step.Send, step.Outcome.Before...) // a login that has waited says it before
+		if !step.Outcome.OK || round > 0 && (len(last) == 0 || binary.BigEndian.Uint32(last[5:]) != finalSASL) {
 			t.Fatalf("last step = %+v", step)
 		}
 	}

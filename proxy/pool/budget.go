@@ -191,15 +191,13 @@ func (b *Budget) giveBack(s *Server, keep bool, now replication.Instant) *Ticket
 	default:
 		next = b.restore(s, now)
 	}
-	altered := s.altered
-	s.altered = false
+	altered, roles := s.altered, s.roles
+	s.altered, s.roles = false, false
 	b.mu.Unlock()
 	if notify {
 		b.set.cfg.Changed()
 	}
-	if altered { // its transaction has ended by now, if it had one
-		b.set.defaultsChanged()
-	}
+	b.set.changed(altered, roles) // its transaction has ended by now, if it had one
 	return next
 }
 

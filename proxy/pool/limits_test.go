@@ -385,6 +385,9 @@ func TestChangedDefaults(t *testing.T) {
 	if len(b.ended) != 0 {
 		t.Fatal("an innocent tag outdates servers")
 	}
+	if n := b.roles.Load(); n != 1 {
+		t.Errorf("roles changed %d times; CREATE ROLE is once", n)
+	}
 	alters.Completed([]byte("ALTER ROLE"))
 	if receive(t, b.ended, "the end of the idle connection") != idle {
 		t.Error("another one ended")
@@ -392,6 +395,9 @@ func TestChangedDefaults(t *testing.T) {
 	b.release(alters) // its transaction may have ended only now: once more, but not within the same second
 	if receive(t, b.ended, "the end of the connection that altered") != alters {
 		t.Error("another one ended")
+	}
+	if n := b.roles.Load(); n != 3 {
+		t.Errorf("roles changed %d times; ALTER ROLE and the end of the loan are two more", n)
 	}
 	fresh := b.take(t)
 	b.release(fresh)

@@ -151,6 +151,7 @@ type bench struct {
 	readers  sync.WaitGroup
 	rerouted chan *Ticket
 	changed  atomic.Int32
+	roles    atomic.Int32 // calls of RolesChanged
 	deaf     *atomic.Bool // nil or false: the keeper reads
 }
 
@@ -187,11 +188,11 @@ func newBench(t testing.TB, change func(*Config)) *bench {
 		MaxStatements: 10, Dialer: Dialer{TCP: TCP{KeepaliveIdle: time.Minute, KeepaliveInterval: time.Minute, KeepaliveCount: 3}},
 		Now:      func() replication.Instant { return replication.Instant(b.now.Load()) },
 		Secret:   func(string) auth.Secret { return auth.Secret{} },
-		LoggedIn: func(Key, []session.Parameter) {},
-		Keeper:   b,
-		Reroute:  func(t *Ticket) { b.rerouted <- t },
-		Changed:  func() { b.changed.Add(1) },
-		Failed:   func(Key, error) {},
+		LoggedIn: func(Key, []session.Parameter) {}, RolesChanged: func() { b.roles.Add(1) },
+		Keeper:  b,
+		Reroute: func(t *Ticket) { b.rerouted <- t },
+		Changed: func() { b.changed.Add(1) },
+		Failed:  func(Key, error) {},
 	}
 	if change != nil {
 		change(&cfg)

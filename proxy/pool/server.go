@@ -48,6 +48,7 @@ type Server struct {
 	cancelling bool   // one is under way: the server serves nobody new before that is done
 	tainted    bool   // one may still be under way, nobody knows: the server is not lent again
 	altered    bool   // it has changed the defaults of a role or database
+	roles      bool   // it has changed roles
 }
 
 type serverState uint8

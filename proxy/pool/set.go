@@ -41,6 +41,9 @@ type Config struct {
 	Secret func(user string) auth.Secret
 	// LoggedIn is told what a server reported at its login, before any session could change it.
 	LoggedIn func(key Key, parameters []session.Parameter)
+	// RolesChanged is told that a session has created, altered or dropped a role, and again when that is committed at the
+	// latest. It must not wait.
+	RolesChanged func()
 	// Keeper takes connections that were opened for nobody in particular.
 	Keeper Keeper
 	// Reroute takes a ticket whose node could not be reached (Ticket.Avoid) or was fenced, to choose another.
@@ -107,7 +110,7 @@ func New(cfg Config, log *slog.Logger) (*Set, error) {
 	if err := cfg.Dialer.TCP.Validate(); err != nil {
 		return nil, err
 	}
-	if cfg.Limits == nil || cfg.Now == nil || cfg.Secret == nil || cfg.LoggedIn == nil || cfg.Keeper == nil || cfg.Reroute == nil ||
+	if cfg.Limits == nil || cfg.Now == nil || cfg.Secret == nil || cfg.LoggedIn == nil || cfg.RolesChanged == nil || cfg.Keeper == nil || cfg.Reroute == nil ||
 		cfg.Changed == nil || cfg.Failed == nil {
 		return nil, errors.New("pool: a function is nil")
 	}

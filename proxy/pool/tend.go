@@ -49,19 +49,29 @@ const recycleEvery = time.Second
 
 // Completed is told the tags of the statements that the server has completed (CommandComplete, without its final zero).
 // ALTER ROLE and ALTER DATABASE may change what new connections start with; sessions that share servers must not see
-// the old and the new side by side. Called by the driver while a session has the server.
+// the old and the new side by side. What changes roles is told to Config.RolesChanged. Called by the driver while a
+// session has the server.
 func (s *Server) Completed(tag []byte) {
-	if len(tag) < len("ALTER ROLE") || tag[0] != 'A' {
-		return
-	}
-	if !bytes.Equal(tag, []byte("ALTER ROLE")) && !bytes.Equal(tag, []byte("ALTER DATABASE")) {
+	roles := bytes.HasSuffix(tag, []byte(" ROLE")) && bytes.Count(tag, []byte(" ")) == 1 // CREATE, ALTER, DROP
+	defaults := roles && tag[0] == 'A' || bytes.Equal(tag, []byte("ALTER DATABASE"))
+	if !roles && !defaults {
 		return
 	}
 	b := s.budget
 	b.mu.Lock()
-	s.altered = true
+	s.altered, s.roles = s.altered || defaults, s.roles || roles
 	b.mu.Unlock()
-	b.set.defaultsChanged()
+	b.set.changed(defaults, roles)
+}
+
+// changed does what must follow when defaults or roles may have been changed.
+func (s *Set) changed(defaults, roles bool) {
+	if roles {
+		s.cfg.RolesChanged()
+	}
+	if defaults {
+		s.defaultsChanged()
+	}
 }
 
 // defaultsChanged recycles all servers, now or, if that has just been done, a little later.

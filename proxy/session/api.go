@@ -93,6 +93,8 @@ type Failure struct {
 // AuthOutcome is the end of a login conversation.
 type AuthOutcome struct {
 	OK bool
+	// Before is written in front of AuthenticationOk: the last words of the login.
+	Before []byte
 	// Failure is what the client is told when OK is false (FATAL, then Close).
 	Failure Failure
 	// Parameters are the values that a server of this database and user reports at login (ParameterStatus), fresh or

@@ -190,7 +190,7 @@ func (s *Session) authResult(auth *AuthOutcome, out *Actions) {
 	s.mode, s.catalog, s.rule, s.id = auth.PoolMode, auth.Catalog, auth.Reads, auth.ProcessID
 	s.phase = phaseReady
 	s.tellFirst(auth.Parameters)
-	b := wire.AppendAuthenticationOk(out.own(Client))
+	b := wire.AppendAuthenticationOk(append(out.own(Client), auth.Before...))
 	for _, p := range s.told.list {
 		b = wire.AppendParameterStatus(b, p.Name, p.Value)
 	}

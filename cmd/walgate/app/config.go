@@ -281,7 +281,7 @@ type AuthConfig struct {
 	QueryPasswordFile string        `key:"query_password_file" doc:"File with the password of query_user."`
 	QueryDatabase     string        `key:"query_database" doc:"Where the query runs. Its search_path is pg_catalog: qualify names."`
 	Database          string        `key:"database" doc:"Database with the function walgate.verifier(text)."`
-	Refresh           time.Duration `key:"refresh" doc:"A login is decided by what the sources said at most so long ago: a changed password is known after this time. While no source answers, what it said last holds."`
+	Refresh           time.Duration `key:"refresh" doc:"A login is decided by what the sources said at most so long ago: a changed password is known after this time, one that was changed through this proxy at once. While no source answers, what it said last holds."`
 	MaxVerifiers      int           `key:"max_verifiers" doc:"Roles in the cache."`
 	MaxConcurrent     int           `key:"max_concurrent" doc:"Questions for passwords, and checks of passwords in plain text, at work at the same time."`
 	SCRAMIterations   int           `key:"scram_iterations" doc:"Shown to roles that do not exist; PostgreSQL's scram_iterations."`
@@ -363,7 +363,7 @@ func Default() Config {
 			LoginTimeout: 60 * time.Second, ShutdownTimeout: 5 * time.Second, Takeover: TakeoverConfig{Drain: time.Hour},
 			Admin: AdminConfig{Databases: []string{"walgate", "pgbouncer"}, Users: []string{"postgres"}, StatsPeriod: time.Minute},
 			Auth: AuthConfig{
-				Source: []string{"cluster"}, QueryDatabase: "postgres", Database: "postgres", Refresh: 20 * time.Millisecond, MaxVerifiers: 10000, MaxConcurrent: 16, SCRAMIterations: 4096,
+				Source: []string{"cluster"}, QueryDatabase: "postgres", Database: "postgres", Refresh: 500 * time.Millisecond, MaxVerifiers: 10000, MaxConcurrent: 16, SCRAMIterations: 4096,
 			},
 			Limits: LimitsConfig{
 				CollectedBytes: 1 << 20, HeldReplyBytes: 64 << 10, Settings: 100, ClientPrepared: 10000,
