@@ -26,6 +26,7 @@ type broker struct {
 	maxAge   time.Duration
 	balance  router.Balance
 	wake     func() // Deps.Wake; never nil
+	hasten   func() // Deps.Hasten; never nil
 	maxHeld  int
 	maxBytes int64
 
@@ -101,6 +102,9 @@ func (b *broker) pick(st *state, t *pool.Ticket) router.Choice {
 	t.Status = replication.Status{}
 	t.Lost = t.Lost || in.Requirement.Lost // told once, whichever round it was
 	choice := router.Pick(in)
+	if in.Wait && choice.Node == "" && !choice.Refused {
+		b.hasten()
+	}
 	if choice.Role == replication.RoleStandby && choice.Node == t.Avoid {
 		if in.Kind == router.Write { // it insists on replicas: what may be a write never falls back to the primary
 			return router.Choice{Why: "the only standby can't be reached"}

@@ -99,6 +99,7 @@ type Config struct {
 	MaxStatusAge      time.Duration   // see router.Limits
 	Fallback          router.Fallback // of reads that no standby may serve
 	Wait              time.Duration   // how long a read waits for a standby that is not far enough; 0: not at all
+	ReturnWait        time.Duration   // see session.Config
 	LostWrites        session.LostWrites
 	Balance           router.Balance
 	ReturnAfter       time.Duration // how long a standby must have been well before it gets reads again
@@ -134,6 +135,8 @@ type Deps struct {
 	// Wake is called when a read went to the primary for want of a fresh enough board (monitor.Wake). It must not
 	// block; nil: nobody refreshes the board on demand.
 	Wake func()
+	// Hasten is called while a read waits for the board (monitor.Hasten), as Wake; nil: Wake is.
+	Hasten func()
 	// Accept is closed when clients may come: until then they wait in the kernel. nil: at once.
 	Accept <-chan struct{}
 	// Cancel gets the CancelRequests whose key no client here has: another process of this proxy may. It must not block;
@@ -195,7 +198,7 @@ func (c Config) validate() error {
 			return fmt.Errorf("proxy: %s must be positive", name)
 		}
 	}
-	if c.MaxLag < 0 || c.MaxLagBytes < 0 || c.Wait < 0 || c.ReturnAfter < 0 || c.EjectAfter < 0 || c.EjectFor < 0 ||
+	if c.MaxLag < 0 || c.MaxLagBytes < 0 || c.Wait < 0 || c.ReturnWait < 0 || c.ReturnAfter < 0 || c.EjectAfter < 0 || c.EjectFor < 0 ||
 		c.Balance.SlowStart < 0 || c.Balance.PrimaryShare < 0 || c.Balance.PrimaryShare > 100 {
 		return errors.New("proxy: a limit, share or period of reads is out of range")
 	}

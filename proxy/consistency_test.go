@@ -50,13 +50,15 @@ func (s *setup) monitored(t *testing.T) {
 	m, err := monitor.New(monitor.Config{
 		User: "walgate_monitor", Password: func() (string, error) { return "monitor", nil }, Database: "postgres",
 		ConnectTimeout: 5 * time.Second, QueryTimeout: 5 * time.Second,
-		ActivePeriod: 10 * time.Millisecond, IdlePeriod: 200 * time.Millisecond, ActiveFor: time.Second,
+		ActivePeriod: 10 * time.Millisecond, HastyPeriod: 2 * time.Millisecond, IdlePeriod: 200 * time.Millisecond, ActiveFor: time.Second,
 	}, s.view, s.board, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	wake := m.Wake
 	s.wake.Store(&wake)
+	hasten := m.Hasten
+	s.hasten.Store(&hasten)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = m.Run(ctx) }) // ends with the test
@@ -172,6 +174,50 @@ func TestConsistencyUnderDisturbance(t *testing.T) {
 				t.Errorf("the history of %d operations is not strong: %s", len(report.History), why)
 			}
 		}
+	}
+}
+
+// A session that has written and then reads without a pause does not stay with the primary, though others write all the
+// time and what it reads there is always newer than what is known of the standbys.
+func TestReadersReturnToStandbys(t *testing.T) {
+	s := newSetup(t, func(c *proxy.Config) { c.MaxLag, c.ReturnWait = time.Minute, 10*time.Second })
+	s.withStandbys(t, 2)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	conn, busy := s.connect(t), s.connect(t)
+	mustExec(t, conn, "create table w (id int primary key, n int); insert into w values (1, 0), (2, 0)")
+	var writing sync.WaitGroup
+	defer writing.Wait()
+	defer cancel()
+	writing.Go(func() { // ends with the test
+		for ctx.Err() == nil {
+			if _, err := busy.Exec(ctx, "update w set n = n + 1 where id = 2"); err != nil && ctx.Err() == nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	const rounds, reads = 20, 20
+	standby := 0
+	for round := range rounds {
+		mustExec(t, conn, fmt.Sprintf("update w set n = %d where id = 1", round))
+		for range reads {
+			var n int
+			var there bool
+			if err := conn.QueryRow(ctx, "select n, pg_is_in_recovery() from w where id = 1").Scan(&n, &there); err != nil {
+				t.Fatal(err)
+			}
+			if n != round {
+				t.Fatalf("read %d, written %d", n, round)
+			}
+			if there {
+				standby++
+			}
+		}
+	}
+	t.Logf("%d of %d reads on standbys", standby, rounds*reads)
+	if standby < rounds*reads*3/4 {
+		t.Errorf("%d of %d reads on standbys", standby, rounds*reads)
 	}
 }
 

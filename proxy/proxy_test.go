@@ -40,6 +40,7 @@ type setup struct {
 	port   int
 	stop   func()
 	wake   atomic.Pointer[func()] // Deps.Wake, when somebody keeps the board fresh
+	hasten atomic.Pointer[func()] // Deps.Hasten, as well
 }
 
 // loops chooses the driver of the clear-text connections: 0 is goroutines. go test ./proxy -loops 0
@@ -100,6 +101,11 @@ func newSetupWith(t *testing.T, change func(*proxy.Config), registry *prometheus
 		Wake: func() {
 			if wake := s.wake.Load(); wake != nil {
 				(*wake)()
+			}
+		},
+		Hasten: func() {
+			if hasten := s.hasten.Load(); hasten != nil {
+				(*hasten)()
 			}
 		},
 	})

@@ -83,10 +83,13 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.view.Store(&replication.View{})
 	s.broker = &broker{
 		gate: deps.Gate, now: boottime.Now, maxHeld: cfg.MaxHeld, maxBytes: cfg.MaxHeldBytes,
-		log: s.log, maxAge: cfg.MaxStatusAge, balance: cfg.Balance, wake: deps.Wake, held: map[*pool.Ticket]struct{}{},
+		log: s.log, maxAge: cfg.MaxStatusAge, balance: cfg.Balance, wake: deps.Wake, hasten: deps.Hasten, held: map[*pool.Ticket]struct{}{},
 	}
 	if s.broker.wake == nil {
 		s.broker.wake = func() {}
+	}
+	if s.broker.hasten == nil {
+		s.broker.hasten = s.broker.wake
 	}
 	s.broker.state.Store(&state{})
 	s.broker.board.Store(&replication.StatusBoard{})
@@ -314,6 +317,7 @@ func (s *Server) sessionConfig(l Listener) *session.Config {
 		Defaults: session.Reads{
 			Level: s.cfg.Level, Fallback: s.cfg.Fallback, MaxLag: s.cfg.MaxLag, MaxLagBytes: s.cfg.MaxLagBytes, Wait: s.cfg.Wait,
 		},
+		ReturnWait: s.cfg.ReturnWait,
 	}
 }
 

@@ -65,7 +65,7 @@ func Pick(in Input) Choice {
 		return in.primary("the statement needs the primary")
 	}
 	if in.Requirement.PrimaryOnly {
-		if in.Kind == Write || in.Wait {
+		if in.Kind == Write || in.Wait && in.promising() {
 			return Choice{Why: in.Requirement.Why} // a fresher sample is waited for
 		}
 		return in.instead(in.Requirement.Why)
@@ -93,6 +93,13 @@ func Pick(in Input) Choice {
 // standbyOnly reports whether there is no primary to fall back to, or it shall be spared.
 func (in *Input) standbyOnly() bool {
 	return in.Kind == Write || in.Fallback == FallbackError || !in.View.Writable()
+}
+
+// promising reports whether some standby could serve the read, but for what is not known yet.
+func (in Input) promising() bool {
+	in.Requirement = Requirement{Bounded: true}
+	c := in.candidates()
+	return c.fit|c.ejected|c.soft != 0
 }
 
 // takesShare reports whether the read is one of those that the primary serves although standbys might.

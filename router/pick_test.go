@@ -32,6 +32,7 @@ func TestPick(t *testing.T) {
 			in.Board.Nodes[name] = st
 		}
 	}
+	noB := change("b", func(s *replication.Status) { s.Reachable = false })
 	noC := change("c", func(s *replication.Status) { s.Reachable = false })
 	cases := []struct {
 		name string
@@ -143,6 +144,9 @@ func TestPick(t *testing.T) {
 		{"does not wait for what time does not cure", []func(*Input){noC, func(in *Input) { in.Wait = true },
 			change("b", func(s *replication.Status) { s.Timeline = 1 })}, "a"},
 		{"waits for a sample", []func(*Input){func(in *Input) { in.Wait, in.Requirement.PrimaryOnly, in.Requirement.Why = true, true, "x" }}, ""},
+		{"does not wait for a sample that helps no standby", []func(*Input){noB, noC, func(in *Input) {
+			in.Wait, in.Requirement.PrimaryOnly, in.Requirement.Why = true, true, "x"
+		}}, "a"},
 		{"a younger connection", []func(*Input){noC, func(in *Input) {
 			in.Proven, in.ProvenAfter, in.Requirement.Token = "b", now+1, 500
 		}}, "a"},

@@ -259,6 +259,7 @@ type Config struct {
 	Reads        Reads         // of the listener, where they are set
 	Defaults     Reads         // for what neither the client nor the listener nor the login says
 	LostWrites   LostWrites
+	ReturnWait   time.Duration // how long a read at session may wait for a standby when the one before it ran on the primary, too; 0: not at all
 	HoldTimeout  time.Duration // how long a turn waits for a server
 	GateRecheck  time.Duration // how often a withheld acknowledgement looks at the gate again (10 ms)
 	MaxCollected int           // bytes of client frames collected while detached; beyond, the turn is unknown (64 KB)

@@ -167,9 +167,11 @@ func (s *Session) endTurn(now replication.Instant, out *Actions) {
 	switch {
 	case onPrimary(s.srv):
 		s.consistency.Touched(now, s.asyncCommits())
+		s.comeback.primary(s.need.Kind == router.Read)
 		s.hushed = false
 	case s.need.Level != router.LevelEventual && s.need.Level != router.LevelBounded: // those may go back in time
 		s.consistency.ReadFrom(s.attachment.Status, now)
+		s.comeback.standby()
 	}
 	if s.clientChunk == chunkPass {
 		return

@@ -214,6 +214,9 @@ func (s *Session) makeNeed(now, ticket replication.Instant) Need {
 	if s.retry.primary {
 		r.Target = router.TargetPrimary
 	}
+	if kind == router.Read && r.Level == router.LevelSession && r.Wait < s.cfg.ReturnWait && s.comeback.attempt() {
+		r.Wait = s.cfg.ReturnWait
+	}
 	return Need{
 		Kind: kind, Target: r.Target, Level: r.Level, Consistency: s.consistency, Arrival: now, Ticket: ticket,
 		MaxLag: max(r.MaxLag, 0), MaxLagBytes: max(r.MaxLagBytes, 0), Fallback: r.Fallback, Wait: r.Wait, Tag: tag,

@@ -57,6 +57,7 @@ type Session struct {
 	phase       phase
 	mode        PoolMode
 	status      byte // the transaction status that the client was told last
+	comeback    comeback
 	unproven    bool // no server has accepted the startup settings yet
 	stopped     [2]stop
 	opts        router.Options

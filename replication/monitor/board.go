@@ -65,7 +65,9 @@ func (b *board) record(name replication.NodeID, askedAt, at replication.Instant,
 		}
 		b.take(sample)
 		b.past.add(askedAt, st.Received)
-		b.syncState = a.syncState
+		if a.syncState != nil {
+			b.syncState = a.syncState
+		}
 	case st.Role == replication.RoleStandby:
 		st.LagBytes, st.Lag = -1, -1
 		if b.sample.Flush.Known() && st.Timeline == b.view.Timeline {
@@ -110,8 +112,11 @@ type history struct {
 	next   int
 }
 
-// historyLength covers a minute and a half at the active period of 50 ms.
-const historyLength = 2048
+// With a point every historyStep, however often the primary is asked, the ring covers 20 s of constant writing.
+const (
+	historyLength = 2048
+	historyStep   = 10 * time.Millisecond
+)
 
 // point: the primary's flush position was flush at every question sent from first to last.
 type point struct {
@@ -127,6 +132,9 @@ func (h *history) at(i int) *point {
 func (h *history) add(sentAt replication.Instant, flush replication.LSN) {
 	if h.length > 0 && h.at(0).flush == flush {
 		h.at(0).last = sentAt
+		return
+	}
+	if h.length > 0 && sentAt.Sub(h.at(0).first) < historyStep {
 		return
 	}
 	h.points[h.next] = point{first: sentAt, last: sentAt, flush: flush}

@@ -73,6 +73,13 @@ func TestBoard(t *testing.T) {
 	if got := out.Load(); len(got.Earlier) != earlierSamples || got.Primary.Flush != 120 || got.Earlier[0].Flush != 110 {
 		t.Errorf("samples: got %+v before %+v", got.Earlier, got.Primary)
 	}
+	unasked := primary
+	unasked.syncState = nil
+	b.record("a", at(0)+120, at(0)+120, unasked, nil)
+	b.record("b", at(0)+121, at(0)+121, standby, nil)
+	if got := out.Load().Status("b").SyncState; got != "quorum" {
+		t.Errorf("the primary was not asked who follows it: got %q, want quorum as before", got)
+	}
 	before := out.Load()
 	b.record("b", at(6), at(7), answer{}, errors.New("gone"))
 	if st := out.Load().Status("b"); st.Reachable || st.Replayed != 80 || st.Lag != -1 {
@@ -85,7 +92,7 @@ func TestBoard(t *testing.T) {
 	other := primary
 	other.status.Timeline = 4
 	b.record("a", at(8), at(9), other, nil)
-	if got := out.Load().Primary.SentAt; got != at(0)+119 {
+	if got := out.Load().Primary.SentAt; got != at(0)+120 {
 		t.Errorf("a primary on another timeline gave a sample: %v", got)
 	}
 	view.Epoch, view.Open = 3, false
@@ -97,5 +104,18 @@ func TestBoard(t *testing.T) {
 	b.forget("b")
 	if _, ok := out.Load().Nodes["b"]; ok {
 		t.Error("b is still on the board")
+	}
+}
+
+// However often the primary is asked while it writes all the time, the ring covers seconds, so that a standby far behind
+// does not look near.
+func TestHistoryCoversSecondsOfHaste(t *testing.T) {
+	var h history
+	const written, asked = 20 * time.Second, 2 * time.Millisecond
+	for i := range int(written / asked) {
+		h.add(at(time.Duration(i)*asked), replication.LSN(1000+i))
+	}
+	if _, behind := h.lag(1000, at(written)); behind < written-time.Second {
+		t.Errorf("a standby that is %v behind: got %v", written, behind)
 	}
 }

@@ -23,7 +23,8 @@ type Config struct {
 
 	ConnectTimeout time.Duration // for a login
 	QueryTimeout   time.Duration // for an answer; a member that exceeds it is unreachable
-	ActivePeriod   time.Duration // between questions while somebody waits for answers
+	ActivePeriod   time.Duration // between questions while somebody wants answers
+	HastyPeriod    time.Duration // between questions while somebody stands still for want of them
 	IdlePeriod     time.Duration // between questions otherwise
 	ActiveFor      time.Duration // how long a Wake counts
 }
@@ -32,22 +33,23 @@ func (c Config) validate() error {
 	switch {
 	case c.User == "" || c.Password == nil || c.Database == "":
 		return errors.New("monitor: user, password and database are required")
-	case c.ConnectTimeout <= 0 || c.QueryTimeout <= 0 || c.ActivePeriod <= 0 || c.ActiveFor <= 0:
+	case c.ConnectTimeout <= 0 || c.QueryTimeout <= 0 || c.ActivePeriod <= 0 || c.HastyPeriod <= 0 || c.ActiveFor <= 0:
 		return errors.New("monitor: timeouts and periods must be positive")
-	case c.IdlePeriod < c.ActivePeriod:
-		return errors.New("monitor: the idle period is shorter than the active one")
+	case c.IdlePeriod < c.ActivePeriod || c.ActivePeriod < c.HastyPeriod:
+		return errors.New("monitor: the idle period is shorter than the active one, or that than the hasty one")
 	}
 	return nil
 }
 
-// Monitor keeps a StatusBoard true. Wake may be called from any goroutine, also before and after Run.
+// Monitor keeps a StatusBoard true. Wake and Hasten may be called from any goroutine, also before and after Run.
 type Monitor struct {
 	cfg         Config
 	views       *replication.Feed[replication.View]
 	board       *board
 	log         *slog.Logger
 	activeUntil atomic.Int64             // a replication.Instant
-	woken       replication.Feed[uint64] // counts the wakes that found the monitor idle
+	hastyUntil  atomic.Int64             // as above
+	woken       replication.Feed[uint64] // counts the wakes that found the monitor slower
 	wakes       atomic.Uint64
 }
 
@@ -61,13 +63,23 @@ func New(cfg Config, views *replication.Feed[replication.View], boards *replicat
 
 // Wake says that somebody waits for fresh answers: for a while members are asked every ActivePeriod. It is cheap while
 // the monitor is active.
-func (m *Monitor) Wake() {
+func (m *Monitor) Wake() { m.extend(&m.activeUntil, m.cfg.ActiveFor) }
+
+// Hasten says that somebody stands still until answers come: for a moment members are asked every HastyPeriod. Who still
+// waits after an answer says so again.
+func (m *Monitor) Hasten() {
+	const periods = 10
+	m.extend(&m.hastyUntil, periods*m.cfg.HastyPeriod)
+}
+
+// extend has a pace hold for so long from now.
+func (m *Monitor) extend(end *atomic.Int64, last time.Duration) {
 	now := boottime.Now()
-	until := replication.Instant(m.activeUntil.Load())
-	if until.Sub(now) > m.cfg.ActiveFor/2 {
+	until := replication.Instant(end.Load())
+	if until.Sub(now) > last/2 {
 		return
 	}
-	m.activeUntil.Store(int64(now.Add(m.cfg.ActiveFor)))
+	end.Store(int64(now.Add(last)))
 	if until.Before(now) {
 		m.woken.Publish(m.wakes.Add(1))
 	}
@@ -154,7 +166,10 @@ func (m *Monitor) pause(ctx context.Context, asked replication.Instant) {
 		_, woken := m.woken.Changed()
 		now := boottime.Now()
 		period := m.cfg.IdlePeriod
-		if now.Before(replication.Instant(m.activeUntil.Load())) {
+		switch {
+		case now.Before(replication.Instant(m.hastyUntil.Load())):
+			period = m.cfg.HastyPeriod
+		case now.Before(replication.Instant(m.activeUntil.Load())):
 			period = m.cfg.ActivePeriod
 		}
 		left := asked.Add(period).Sub(now)

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"syscall"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/walgate/walgate/replication"
+	"github.com/walgate/walgate/replication/boottime"
 )
 
 // binaries returns where PostgreSQL's server programs are, or skips the test.
@@ -150,7 +152,7 @@ func TestPostgres(t *testing.T) {
 	var views replication.Feed[replication.View]
 	var boards replication.Feed[replication.StatusBoard]
 	m, err := New(Config{User: "walgate_monitor", Password: func() (string, error) { return "", nil }, Database: "postgres",
-		ConnectTimeout: 5 * time.Second, QueryTimeout: 5 * time.Second, ActivePeriod: 10 * time.Millisecond,
+		ConnectTimeout: 5 * time.Second, QueryTimeout: 5 * time.Second, ActivePeriod: 10 * time.Millisecond, HastyPeriod: 2 * time.Millisecond,
 		IdlePeriod: 100 * time.Millisecond, ActiveFor: time.Second}, &views, &boards, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -237,17 +239,55 @@ func TestFrozenServer(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	good := Config{User: "u", Password: func() (string, error) { return "", nil }, Database: "d", ConnectTimeout: 1,
-		QueryTimeout: 1, ActivePeriod: 1, IdlePeriod: 1, ActiveFor: 1}
+		QueryTimeout: 1, ActivePeriod: 1, HastyPeriod: 1, IdlePeriod: 1, ActiveFor: 1}
 	if err := good.validate(); err != nil {
 		t.Error(err)
 	}
 	bad := []func(*Config){func(c *Config) { c.User = "" }, func(c *Config) { c.Password = nil }, func(c *Config) { c.QueryTimeout = 0 },
-		func(c *Config) { c.IdlePeriod = 0 }}
+		func(c *Config) { c.IdlePeriod = 0 }, func(c *Config) { c.HastyPeriod = 0 }, func(c *Config) { c.HastyPeriod = 2 }}
 	for i, spoil := range bad {
 		c := good
 		spoil(&c)
 		if c.validate() == nil {
 			t.Errorf("case %d is accepted", i)
 		}
+	}
+}
+
+// Who stands still is answered soon, however long the other periods are, whether it says so before the pause or in it.
+func TestHasten(t *testing.T) {
+	cfg := Config{User: "u", Password: func() (string, error) { return "", nil }, Database: "d", ConnectTimeout: 1, QueryTimeout: 1,
+		ActivePeriod: time.Hour, HastyPeriod: time.Millisecond, IdlePeriod: time.Hour, ActiveFor: time.Hour}
+	var views replication.Feed[replication.View]
+	var boards replication.Feed[replication.StatusBoard]
+	for _, name := range []string{"before the pause", "in the pause"} {
+		m, err := New(cfg, &views, &boards, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name == "before the pause" {
+			m.Hasten()
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		over := make(chan struct{})
+		go func() { // ends with ctx at the latest
+			defer close(over)
+			m.pause(ctx, boottime.Now())
+		}()
+		for waiting := true; waiting; {
+			select {
+			case <-over:
+				waiting = false
+			default:
+				if name == "in the pause" {
+					m.Hasten()
+				}
+				runtime.Gosched()
+			}
+		}
+		if ctx.Err() != nil {
+			t.Errorf("%s: the pause did not end", name)
+		}
+		cancel()
 	}
 }

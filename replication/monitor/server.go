@@ -42,10 +42,10 @@ const (
 
 // answer is what one PostgreSQL said.
 type answer struct {
-	status    replication.Status // without Node, AskedAt, At and what is relative to the primary
-	syncState map[replication.NodeID]string
-	insert    replication.LSN // of a primary
-	async     bool            // by default, or for some role or database, commits do not wait for the flush
+	status    replication.Status            // without Node, AskedAt, At and what is relative to the primary
+	syncState map[replication.NodeID]string // nil: it was not asked for
+	insert    replication.LSN               // of a primary
+	async     bool                          // by default, or for some role or database, commits do not wait for the flush
 }
 
 // server is the connection to one member; nil between errors. One goroutine owns it.
@@ -54,6 +54,9 @@ type server struct {
 	member replication.Member
 	conn   *pgconn.PgConn
 	life   int64 // of conn: when it was made
+	// followers is when it was asked last who streams from it: that question costs as much as the other one, and nothing
+	// waits for its answer.
+	followers replication.Instant
 }
 
 // ask returns the member's answer, logging in first if need be. After an error the connection is gone.
@@ -67,7 +70,10 @@ func (s *server) ask(ctx context.Context) (answer, error) {
 	defer cancel()
 	var batch pgconn.Batch
 	batch.ExecPrepared(questionName, nil, nil, nil)
-	batch.ExecPrepared(standbysName, nil, nil, nil)
+	if now := boottime.Now(); now.Sub(s.followers) >= s.cfg.IdlePeriod {
+		batch.ExecPrepared(standbysName, nil, nil, nil)
+		s.followers = now
+	}
 	results, err := s.conn.ExecBatch(ctx, &batch).ReadAll()
 	if err != nil {
 		s.close()
@@ -113,7 +119,7 @@ func (s *server) connect(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
-	s.conn, s.life = conn, int64(boottime.Now())
+	s.conn, s.life, s.followers = conn, int64(boottime.Now()), 0
 	for _, p := range []struct{ name, sql string }{{questionName, question}, {standbysName, standbysQuestion}} {
 		if _, err := conn.Prepare(ctx, p.name, p.sql, nil); err != nil {
 			s.close()
@@ -132,9 +138,9 @@ func (s *server) close() {
 	s.conn = nil
 }
 
-// readAnswer reads the results of both questions.
+// readAnswer reads the results of one question or both.
 func readAnswer(results []*pgconn.Result) (a answer, err error) {
-	if len(results) != 2 || len(results[0].Rows) != 1 || len(results[0].Rows[0]) != 10 {
+	if len(results) == 0 || len(results[0].Rows) != 1 || len(results[0].Rows[0]) != 10 {
 		return a, fmt.Errorf("read answer: %d results of an unexpected form", len(results))
 	}
 	row := results[0].Rows[0]
@@ -167,6 +173,9 @@ func readAnswer(results []*pgconn.Result) (a answer, err error) {
 		return a, fmt.Errorf("read insert position: %w", err)
 	}
 	a.async = string(row[9]) == "t"
+	if len(results) < 2 {
+		return a, nil
+	}
 	a.syncState = make(map[replication.NodeID]string, len(results[1].Rows))
 	for _, standby := range results[1].Rows {
 		if len(standby) == 2 {

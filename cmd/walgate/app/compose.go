@@ -124,7 +124,7 @@ func (c *common) buildFollower() (err error) {
 	c.monitor, err = monitor.New(monitor.Config{
 		User: postgres.RoleMonitor, Password: func() (string, error) { return password, nil }, Database: c.cfg.Proxy.Auth.Database,
 		ConnectTimeout: c.cfg.Postgres.ProbeTimeout, QueryTimeout: c.cfg.Postgres.ProbeTimeout,
-		ActivePeriod: r.PollActive, IdlePeriod: r.PollIdle, ActiveFor: r.ActiveFor,
+		ActivePeriod: r.PollActive, HastyPeriod: min(r.PollWaiting, r.PollActive), IdlePeriod: r.PollIdle, ActiveFor: r.ActiveFor,
 	}, c.follower.Views(), &c.boards, c.log.With("part", "monitor"))
 	return err
 }
@@ -150,7 +150,7 @@ func (c *common) buildProxy(secret []byte) error {
 	makeRoom(cfg.Loops)
 	c.proxy, err = proxy.New(cfg, c.consoleDeps(proxy.Deps{
 		View: c.follower.Views(), Board: &c.boards, Gate: c.follower.Gate(), Logger: c.log.With("part", "proxy"), Registry: c.registry,
-		Wake: c.monitor.Wake, Sockets: &c.sockets, Accept: c.accept, Cancel: c.mesh.Cancel,
+		Wake: c.monitor.Wake, Hasten: c.monitor.Hasten, Sockets: &c.sockets, Accept: c.accept, Cancel: c.mesh.Cancel,
 	}))
 	if err != nil {
 		return err
@@ -421,7 +421,7 @@ func proxyConfig(cfg Config) (proxy.Config, error) {
 		MaxHeldBytes: int64(p.HeldBytes), DrainLinger: p.Limits.DrainLinger, ShutdownGrace: p.ShutdownTimeout,
 		TakeoverDrain: p.Takeover.Drain,
 		Level:         level, MaxLagBytes: int64(p.Routing.MaxLagBytes), MaxLag: p.Routing.MaxLag, MaxStatusAge: p.Routing.MaxStatusAge,
-		Wait: p.Routing.Wait, ReturnAfter: p.Routing.ReturnAfter, EjectAfter: p.Routing.EjectAfter, EjectFor: p.Routing.EjectFor,
+		Wait: p.Routing.Wait, ReturnWait: p.Routing.ReturnWait, ReturnAfter: p.Routing.ReturnAfter, EjectAfter: p.Routing.EjectAfter, EjectFor: p.Routing.EjectFor,
 		Balance: router.Balance{
 			Zone: cmp.Or(p.Routing.Zone, cfg.Node.Tags[router.TagZone]), PrimaryShare: p.Routing.PrimaryShare, SlowStart: p.Routing.SlowStart,
 		},

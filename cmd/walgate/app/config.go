@@ -229,11 +229,13 @@ type RoutingConfig struct {
 	MaxLagBytes  Bytes         `key:"max_lag_bytes" doc:"A replica further behind serves no bounded, session or strong reads."`
 	MaxLag       time.Duration `key:"max_lag" doc:"The same in time."`
 	MaxStatusAge time.Duration `key:"max_status_age" doc:"What a node said of itself is not believed for longer."`
-	PollActive   time.Duration `key:"poll_active" doc:"How often the positions of all nodes are asked for while reads wait for them."`
+	PollWaiting  time.Duration `key:"poll_waiting" doc:"How often the positions of all nodes are asked for while a read stands still until they are known; at least as often as poll_active."`
+	PollActive   time.Duration `key:"poll_active" doc:"How often for a while after reads have wanted them."`
 	PollIdle     time.Duration `key:"poll_idle" doc:"How often otherwise." allowed:"at least poll_active"`
 	ActiveFor    time.Duration `key:"active_for" doc:"How long one read that waits counts."`
 
 	Wait         time.Duration `key:"wait" doc:"How long a read waits for a replica that is not known to be far enough before the primary serves it; 0 is not at all." allowed:"0 or more"`
+	ReturnWait   time.Duration `key:"return_wait" doc:"How long a read waits in the same way, whatever wait is, when the session's read before it ran on the primary as well; more and more seldom when that is in vain. 0 is not at all." allowed:"0 or more"`
 	Fallback     string        `key:"fallback" doc:"What becomes of a read that no replica may serve: the primary serves it, or it gets an error (57P03)." allowed:"primary, error"`
 	LostWrites   string        `key:"lost_writes" doc:"How a session is told, once, that something it has seen did not survive a failover: a warning, or an error (40001) instead of its next read." allowed:"notice, error"`
 	Zone         string        `key:"zone" doc:"Reads prefer replicas whose tag zone is this. Empty: the node's own tag zone; for 'walgate proxy', none."`
@@ -353,8 +355,9 @@ func Default() Config {
 			},
 			Routing: RoutingConfig{
 				Target: "auto", Consistency: "session", MaxLagBytes: 16 << 20, MaxLag: 10 * time.Second,
-				MaxStatusAge: 2 * time.Second, CatalogRefresh: 10 * time.Second, PollActive: 10 * time.Millisecond, PollIdle: 200 * time.Millisecond, ActiveFor: time.Second,
-				Fallback: "primary", LostWrites: "notice", ReturnAfter: 500 * time.Millisecond, SlowStart: 10 * time.Second,
+				MaxStatusAge: 2 * time.Second, CatalogRefresh: 10 * time.Second, PollWaiting: 3 * time.Millisecond, PollActive: 10 * time.Millisecond, PollIdle: 200 * time.Millisecond, ActiveFor: time.Second,
+				ReturnWait: 15 * time.Millisecond,
+				Fallback:   "primary", LostWrites: "notice", ReturnAfter: 500 * time.Millisecond, SlowStart: 10 * time.Second,
 				EjectAfter: 3, EjectFor: 10 * time.Second,
 			},
 			Timeouts:    TimeoutsConfig{CancelGrace: 10 * time.Second, QueryWait: 2 * time.Minute, QueryWaitNotify: 5 * time.Second, Message: time.Minute},

@@ -302,7 +302,7 @@ var mayBeZero = []string{
 	"proxy.pool.max_database_clients", "proxy.pool.max_user_clients", "proxy.pool.check_delay", "proxy.tcp.user_timeout",
 	"proxy.timeouts.query", "proxy.timeouts.transaction", "proxy.timeouts.idle_in_transaction", "proxy.timeouts.client_idle",
 	"proxy.timeouts.query_wait", "proxy.timeouts.query_wait_notify",
-	"proxy.routing.wait", "proxy.routing.primary_share", "proxy.routing.slow_start", "proxy.routing.eject_after",
+	"proxy.routing.wait", "proxy.routing.return_wait", "proxy.routing.primary_share", "proxy.routing.slow_start", "proxy.routing.eject_after",
 }
 
 // reads checks what may be said about reads in more than one place; empty and 0 leave it to the next.
