@@ -143,7 +143,7 @@ const looks = `select session_user, current_user, current_database(), current_se
  to_regclass('pg_temp.mine')::text, to_regclass('here')::text,
  (select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()),
  (select string_agg(name || statement, ',' order by name) from pg_cursors where name in ('held', 'c')),
- (select string_agg(c, ',') from pg_listening_channels() c), '2001-02-03 04:05:06+00'::timestamptz, 'a\\b'`
+ (select string_agg(c, ',') from pg_listening_channels() c), '2001-02-03 04:05:06+00'::timestamptz, 'a\\b', current_setting('standard_conforming_strings')`
 
 // look asks for everything that a session may have set, and compares what each side has been told of parameters.
 func (s *leakSession) look() error {
@@ -214,7 +214,7 @@ func (s *leakSession) set() error {
 
 func (s *leakSession) reset() error {
 	name, _ := s.setting()
-	return s.sql("%s", s.one("reset "+name, "set "+name+" to default", "reset all"))
+	return s.sql("%s", s.one("reset "+name, "set "+name+" to default", "set local "+name+" to default", "reset all"))
 }
 
 func (s *leakSession) role() error {

@@ -22,6 +22,7 @@ func (s *leakSession) text() string {
 		"select * from here where $1::int > 0",
 		"insert into public.leak_rows values ("+quoted(s.token)+", $1::int) returning *",
 		"select 1 / $1::int",
+		`select 'a\\b', 'it''s', $1::int`,
 	)
 }
 
@@ -52,7 +53,11 @@ func (s *leakSession) execute() error {
 func (s *leakSession) pipeline() error {
 	var messages []pgproto3.FrontendMessage
 	for range 1 + s.rng.IntN(6) {
-		switch s.rng.IntN(5) {
+		switch s.rng.IntN(6) {
+		case 5:
+			name, value := s.setting()
+			messages = append(messages, &pgproto3.Parse{Query: fmt.Sprintf("%s %s = %s", s.one("set", "set local"), name, value)},
+				&pgproto3.Bind{}, &pgproto3.Describe{ObjectType: 'P'}, &pgproto3.Execute{})
 		case 0:
 			messages = append(messages, &pgproto3.Parse{Name: s.statement(), Query: s.text()})
 		case 1:

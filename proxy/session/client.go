@@ -48,7 +48,7 @@ func (s *Session) clientPiece(now replication.Instant, p wire.Piece, out *Action
 	case s.skip && s.srv == nil:
 		s.skip = false
 		s.tellReady(out)
-	case s.srv != nil && s.sent == len(s.pend) && !s.awaitsNames(p.Type) && s.mayForward(now, out) && !s.restore(out):
+	case s.srv != nil && s.sent == len(s.pend) && !s.awaitsNames(p.Type, out) && s.mayForward(now, out) && !s.restore(out):
 		s.forfeit(out)
 		if !s.forward(p, out) {
 			s.wait(p, out)

@@ -11,7 +11,7 @@ func (s *Session) wholeDateStyle(value string) string {
 	if style == "" && order == "" {
 		return value // no value that PostgreSQL takes
 	}
-	before, _ := s.settings.now.want.value(settingDateStyle)
+	before, _ := s.settings.reads().value(settingDateStyle)
 	reported, _ := s.srv.Reported("DateStyle")
 	for _, text := range [...]string{before, reported} {
 		oldStyle, oldOrder := dateStyle(text)

@@ -297,7 +297,7 @@ func TestStatementNamesTellHowLiteralsAreRead(t *testing.T) {
 	var none *settingSet
 	var shared interner
 	name := func(set *settingSet) string {
-		return canonicalName(&body{text: "select '01/02/2024'::date", literals: set.literalText()})
+		return canonicalName(&body{text: "select '01/02/2024'::date", reading: set.readingText()})
 	}
 	plain := name(none)
 	if got := name(none.with(&shared, setting{name: "datestyle", value: "ISO, DMY"})); got == plain {

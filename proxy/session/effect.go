@@ -1,6 +1,7 @@
 package session
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/walgate/walgate/proxy/wire"
@@ -22,17 +23,22 @@ type effect struct {
 	// prepares is what PREPARE installs; verdict that of what it prepares among other statements.
 	prepares *statement
 	verdict  router.Verdict
+	// locals is what a SELECT sets until the end of the transaction; unread if there may be more.
+	locals []router.LocalSetting
+	unread bool
 }
 
 // tracked reports whether a statement's effect needs texts.
 func tracked(v *router.Verdict) bool {
 	switch v.Command {
-	case router.CommandSet, router.CommandSetRole, router.CommandSetSessionAuth, router.CommandReset,
+	case router.CommandSet, router.CommandSetLocal, router.CommandSetRole, router.CommandSetSessionAuth, router.CommandReset,
 		router.CommandSetSessionTx, router.CommandSavepoint, router.CommandRollbackTo, router.CommandRelease,
 		router.CommandDeallocate, router.CommandPrepare:
 		return true
 	case router.CommandMany:
-		return v.Flags.Has(router.State | router.TxControl)
+		return v.Flags.Has(router.State | router.LocalState | router.TxControl)
+	case router.CommandSelect:
+		return v.Flags.Has(router.LocalState)
 	default:
 		return false
 	}
@@ -47,11 +53,14 @@ func makeEffect(v *router.Verdict, sql []byte, opts router.Options) *effect {
 	}
 	e.name = string(v.AppendName(nil, sql))
 	switch v.Command {
-	case router.CommandSet, router.CommandReset:
+	case router.CommandSet, router.CommandSetLocal, router.CommandReset:
 		e.name = strings.ToLower(e.name)
+	case router.CommandSelect:
+		list, ok := router.LocalSettings(sql, opts)
+		e.locals, e.unread = list, !ok
 	}
 	switch v.Command {
-	case router.CommandSet, router.CommandSetRole, router.CommandSetSessionAuth:
+	case router.CommandSet, router.CommandSetLocal, router.CommandSetRole, router.CommandSetSessionAuth:
 		value, ok := v.AppendValue(nil, sql, opts)
 		e.value, e.plain = string(value), ok
 	case router.CommandSetSessionTx:
@@ -85,8 +94,10 @@ func (s *Session) apply(cmd router.Command, flags router.Flags, e *effect, tag s
 		t.rollbackTo(e.name)
 	case router.CommandRelease:
 		t.release(e.name)
-	case router.CommandSet, router.CommandSetRole, router.CommandSetSessionAuth, router.CommandSetSessionTx:
+	case router.CommandSet, router.CommandSetLocal, router.CommandSetRole, router.CommandSetSessionAuth, router.CommandSetSessionTx:
 		s.applySet(cmd, flags, e)
+	case router.CommandSelect:
+		s.applySelect(flags, e)
 	case router.CommandReset:
 		t.reset(e.name)
 	case router.CommandResetAll:
@@ -128,20 +139,20 @@ func (s *Session) applyNext(e *effect, tag string) {
 func (s *Session) applySet(cmd router.Command, flags router.Flags, e *effect) {
 	t := &s.settings
 	name := e.name
-	if flags.Has(router.LocalState) {
-		if cmd == router.CommandSetRole {
-			t.localRole = e.value
-		}
-		return
-	}
 	switch cmd {
 	case router.CommandSetRole:
 		name = settingRole
 	case router.CommandSetSessionAuth:
 		name = settingAuthorization
-		t.reset(settingRole)
+		if !flags.Has(router.LocalState) {
+			t.reset(settingRole)
+		}
 	case router.CommandSetSessionTx:
 		s.applySessionTx(flags, e.value)
+		return
+	}
+	if flags.Has(router.LocalState) {
+		s.applyLocal(name, flags, e)
 		return
 	}
 	switch {
@@ -149,6 +160,7 @@ func (s *Session) applySet(cmd router.Command, flags router.Flags, e *effect) {
 		t.reset(name)
 	case !e.plain || flags.Has(router.PinState) || len(t.now.want.all()) >= s.cfg.MaxSettings || len(e.value) > maxSettingValue:
 		s.pins.setting = true
+		t.unreadable(name, false)
 	case name == settingDateStyle:
 		t.set(name, s.wholeDateStyle(e.value))
 	case name == ownToken: // among other statements
@@ -156,6 +168,68 @@ func (s *Session) applySet(cmd router.Command, flags router.Flags, e *effect) {
 	default:
 		t.set(name, e.value)
 	}
+}
+
+// applyLocal is SET LOCAL.
+func (s *Session) applyLocal(name string, flags router.Flags, e *effect) {
+	t := &s.settings
+	switch {
+	case flags.Has(router.ValueDefault):
+		t.defaultLocal(name)
+	case !e.plain:
+		t.unreadable(name, true)
+	case name == settingDateStyle:
+		t.setLocal(name, s.wholeDateStyle(e.value))
+	default:
+		t.setLocal(name, e.value)
+	}
+	if name == settingAuthorization {
+		t.setLocal(settingRole, "none")
+	}
+}
+
+// applySelect is a SELECT that sets parameters.
+func (s *Session) applySelect(flags router.Flags, e *effect) {
+	t := &s.settings
+	if flags.Has(router.PinState) {
+		t.now.unread, t.changed = true, true
+	}
+	if e == nil || !flags.Has(router.LocalState) {
+		return
+	}
+	for _, l := range e.locals {
+		switch {
+		case l.Param != 0:
+			t.unreadable(l.Name, true)
+		case l.Name == settingDateStyle:
+			t.setLocal(l.Name, s.wholeDateStyle(l.Value))
+		default:
+			t.setLocal(l.Name, l.Value)
+		}
+	}
+	if e.unread {
+		t.now.unreadLocal, t.changed = true, true
+	}
+}
+
+// bindLocals returns what a SELECT will set with the values in what follows the names in its Bind message; nil if its
+// own effect tells.
+func bindLocals(e *effect, rest []byte, whole bool) *effect {
+	if e == nil || !whole || !slices.ContainsFunc(e.locals, func(l router.LocalSetting) bool { return l.Param != 0 }) {
+		return nil
+	}
+	p, err := wire.ParseParameters(rest)
+	if err != nil {
+		return nil
+	}
+	bound := *e
+	bound.locals = slices.Clone(e.locals)
+	for i := range bound.locals {
+		if l := &bound.locals[i]; l.Param > 0 && l.Param <= len(p.Values) && p.Values[l.Param-1] != nil && len(p.Values[l.Param-1]) <= maxSettingValue {
+			l.Value, l.Param = string(p.Values[l.Param-1]), 0 // a text is the same in both formats
+		}
+	}
+	return &bound
 }
 
 // maxSettingValue bounds the values that are carried.

@@ -51,7 +51,7 @@ func (s *Session) forwardParse(p wire.Piece, body []byte, out *Actions) {
 	}
 	if e := s.srv.statements.use(st.canonical); e != nil {
 		// In a transaction that may have failed only the server can tell: it prepares it once more.
-		if e.stamp == s.srv.stamp() && (endsTransaction(st) || !s.mayHaveFailed()) {
+		if e.stamp == s.srv.stamp() && !s.warns(st) && (endsTransaction(st) || !s.mayHaveFailed()) {
 			r.bits, r.answer = 0, '1'
 			s.local(r, out)
 			return
@@ -163,6 +163,9 @@ func (s *Session) forwardBind(p wire.Piece, body []byte, out *Actions) bool {
 	}
 	s.srv.Meter.bound()
 	s.portals.bound(portal, st)
+	if st.effect != nil || s.portals.sets != nil {
+		s.portals.binds(portal, bindLocals(st.effect, rest, p.Last))
+	}
 	s.push1(wire.OwedBind, request{stmt: st}, out)
 	if st.canonical == st.name && len(after) == len(rest) && (len(rest) == 0 || &after[0] == &rest[0]) {
 		s.write(p.Bytes, out)
@@ -261,6 +264,13 @@ func (s *Session) forwardExecute(p wire.Piece, body []byte, out *Actions) {
 	case st.inner != nil:
 		r.flags |= st.inner.verdict.Flags
 		s.pin(v.Command, st.inner.verdict.Flags)
+	}
+	if bound := s.portals.sets[string(portal)]; bound != nil {
+		r.effect = bound
+	}
+	if s.mayReread(v, r.effect) {
+		r.bits |= rereads
+		s.naming.rereads, s.naming.flushed, s.naming.changes = true, false, true
 	}
 	if r.bits&commits != 0 && r.bits&exits == 0 {
 		s.writes = true

@@ -123,6 +123,10 @@ func (s *Session) forwardQuery(p wire.Piece, body []byte, out *Actions) {
 	if tracked(&v) {
 		r.effect = makeEffect(&v, text, s.opts)
 	}
+	if s.mayReread(&v, r.effect) {
+		r.bits |= rereads
+		s.naming.rereads, s.naming.flushed, s.naming.unsettled = true, false, true
+	}
 	s.pin(v.Command, v.Flags)
 	s.define(v.Command, v.Flags)
 	s.async = s.async || switchesAsync(&v, text)
@@ -240,12 +244,23 @@ func (s *Session) ensure(st *statement, out *Actions) bool {
 		s.remember(st, out)
 	}
 	s.srv.Meter.serverParse()
+	how, back := s.parsing(st), ""
+	if how == parsedBehind {
+		back = s.readAs(st, out)
+	}
 	if st.sql {
 		s.ensurePrepare(st, out)
-		return true
+	} else {
+		out.put(Server, wire.AppendParse(out.own(Server), st.canonical, st.text, []byte(st.types)))
+		s.inject(wire.OwedParse, request{stmt: st, bits: parses})
 	}
-	out.put(Server, wire.AppendParse(out.own(Server), st.canonical, st.text, []byte(st.types)))
-	s.inject(wire.OwedParse, request{stmt: st, bits: parses})
+	switch {
+	case how == parsedBehind:
+		s.injectSelect(back, 0, out)
+	case how == parsedUnknown && st.canonical != "": // of no use to others
+		s.srv.statements.remove(st.canonical)
+		s.srv.toClose = append(s.srv.toClose, st.canonical)
+	}
 	return true
 }
 

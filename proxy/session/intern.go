@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/walgate/walgate/router"
 )
@@ -19,6 +20,7 @@ type interner struct {
 	reports    table[*parameterList]
 	bodies     table[*body]
 	text       int // bytes of text in bodies.young
+	unread     atomic.Uint64 // statements that were parsed under unknown settings
 }
 
 // identity is who a client is.
@@ -118,7 +120,7 @@ func (in *interner) set(list []setting) *settingSet {
 	if found, ok := in.sets.find(d.sum); ok && slices.Equal(found.list, list) {
 		return found
 	}
-	want.readLiterals()
+	want.noteReading()
 	want.readOwn()
 	in.sets.add(d.sum, want)
 	return want
@@ -141,17 +143,17 @@ func (in *interner) report(list []Parameter) *parameterList {
 }
 
 // body returns the shared body of a statement, made by build if nobody has it.
-func (in *interner) body(text, types []byte, literals string, opts router.Options, build func() *body) *body {
-	if len(text) > maxSharedText {
+func (in *interner) body(text, types []byte, reading string, opts router.Options, build func() *body) *body {
+	if len(text) > maxSharedText || isUnread(reading) {
 		return build()
 	}
 	d := in.lock()
 	defer in.mu.Unlock()
 	d.addBytes(text)
 	d.addBytes(types)
-	d.add(literals)
+	d.add(reading)
 	found, ok := in.bodies.find(d.sum)
-	if ok && found.asked == string(text) && found.types == string(types) && found.literals == literals && found.opts == opts {
+	if ok && found.asked == string(text) && found.types == string(types) && found.reading == reading && found.opts == opts {
 		return found
 	}
 	if in.text += len(text); in.text > maxInternedText {

@@ -7,10 +7,14 @@ import (
 
 // naming tells whether the names of the client's prepared statements are known for sure. What is written is taken to
 // succeed: within a turn that does no harm, since the server skips what follows an error, up to Sync. Behind the end of
-// the turn it would: a name could stand for a statement that was never prepared, or be taken for free.
+// the turn it would: a name could stand for a statement that was never prepared, or be taken for free. The same holds for the settings by which statements are read; and within a turn
+// too, since what is parsed is read by them.
 type naming struct {
 	changes   bool // what was written since the last Sync or Query changes names
 	unsettled bool // what stands before that does, and its answer is outstanding
+	// rereads: something outstanding may change the settings by which statements are read; flushed: the server has been
+	// told to answer it.
+	rereads, flushed bool
 }
 
 // turned notes the end of a turn that was written.
@@ -35,11 +39,14 @@ func (s *Session) turnOwed() bool {
 
 // awaitsNames reports whether a client's message must wait until it is known what names stand for. What is outstanding
 // is answered without it – unless it is a copy, which any of them ends.
-func (s *Session) awaitsNames(typ byte) bool {
+func (s *Session) awaitsNames(typ byte, out *Actions) bool {
 	switch typ {
 	case 'P', 'B', 'D', 'C', 'Q', 'E', 'F':
 		s.settleNames() // a Sync that a copy has swallowed is answered by nothing
-		return s.naming.unsettled && !s.ledger.CopyIn()
+		if s.ledger.CopyIn() {
+			return false
+		}
+		return s.naming.unsettled || typ != 'E' && typ != 'C' && s.awaitsReading(out)
 	default:
 		return false
 	}

@@ -50,9 +50,14 @@ func (s *Session) takeOwn(out *Actions) {
 		if s.status == wire.StatusInTransaction { // which an error must not end; statements outlive the rollback
 			s.injectQuery("SAVEPOINT walgate_own", nil, out)
 		}
+		behind := s.parsing(st) == parsedBehind
 		if st.sql {
-			s.injectQuery(st.original, own, out)
+			s.injectOwnPrepare(st, own, behind, out)
 		} else {
+			if behind { // up to Sync, or the savepoint
+				there, _ := s.rereading(st)
+				s.injectSelect(there, mayFail, out)
+			}
 			out.put(Server, wire.AppendParse(out.own(Server), name, st.asked, []byte(st.types)))
 			s.inject(wire.OwedParse, request{stmt: own, bits: mayFail})
 			s.syncQuietly(out)
@@ -60,6 +65,22 @@ func (s *Session) takeOwn(out *Actions) {
 		if s.status == wire.StatusInTransaction {
 			s.injectQuery("ROLLBACK TO walgate_own; RELEASE walgate_own", nil, out)
 		}
+	}
+}
+
+// injectOwnPrepare injects the PREPARE that the client has sent.
+func (s *Session) injectOwnPrepare(st, own *statement, behind bool, out *Actions) {
+	block := behind && s.status != wire.StatusInTransaction // else there is a savepoint
+	if block {
+		s.injectQuery("BEGIN", nil, out)
+	}
+	if behind {
+		there, _ := s.rereading(st)
+		s.injectQuery(there, nil, out)
+	}
+	s.injectQuery(st.original, own, out)
+	if block {
+		s.injectQuery("ROLLBACK", nil, out)
 	}
 }
 

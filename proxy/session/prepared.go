@@ -22,7 +22,7 @@ type body struct {
 	asked    string // the text as the client sent it; sql: what stands behind the name
 	text     string // the text that is sent
 	types    string // raw: int16 count, int32 each
-	literals string // of the settings when it was parsed
+	reading  string // of the settings when it was parsed
 	opts     router.Options
 	verdict  router.Verdict
 	// fingerprint of asked.
@@ -42,8 +42,8 @@ type body struct {
 
 // newStatement makes a client's statement.
 func (s *Session) newStatement(name, text, types []byte) *statement {
-	literals := s.settings.now.want.literalText()
-	b := s.cfg.shared.body(text, types, literals, s.opts, func() *body { return newBody(text, types, literals, s.opts) })
+	reading := s.readingText()
+	b := s.cfg.shared.body(text, types, reading, s.opts, func() *body { return newBody(text, types, reading, s.opts) })
 	switch b.verdict.Command {
 	case router.CommandDeallocate, router.CommandDeallocateAll, router.CommandExecute:
 		b = s.aboutStatements(b)
@@ -70,9 +70,9 @@ func (s *Session) aboutStatements(shared *body) *body {
 }
 
 // newBody makes the body of a statement.
-func newBody(text, types []byte, literals string, opts router.Options) *body {
+func newBody(text, types []byte, reading string, opts router.Options) *body {
 	v := router.Classify(text, opts)
-	b := &body{asked: string(text), types: string(types), literals: literals, opts: opts, verdict: v,
+	b := &body{asked: string(text), types: string(types), reading: reading, opts: opts, verdict: v,
 		fingerprint: router.Fingerprint(text, opts)}
 	b.text, b.unnamed.body = b.asked, b
 	b.async = switchesAsync(&v, text)
@@ -91,7 +91,7 @@ func (s *Session) judged(st *statement) *router.Verdict {
 	opts := st.opts
 	opts.Catalog = s.opts.Catalog
 	text, types := []byte(st.asked), []byte(st.types)
-	b := s.cfg.shared.body(text, types, st.literals, opts, func() *body { return newBody(text, types, st.literals, opts) })
+	b := s.cfg.shared.body(text, types, st.reading, opts, func() *body { return newBody(text, types, st.reading, opts) })
 	if st.name != "" {
 		st.body = b // the same but for the verdict
 	}
@@ -113,6 +113,8 @@ type portals struct {
 	unnamedHere bool
 	unnamed     *statement // that the unnamed portal runs
 	named       map[string]*statement
+	// sets is what those will do that set parameters to values that they were bound to.
+	sets map[string]*effect
 }
 
 func (p *prepared) count() int {
@@ -181,6 +183,18 @@ func (p *portals) bound(portal []byte, st *statement) {
 	}
 }
 
+// binds notes what a portal will do; nil: what its statement does.
+func (p *portals) binds(portal []byte, e *effect) {
+	switch {
+	case e == nil:
+		delete(p.sets, string(portal))
+	case p.sets == nil:
+		p.sets = map[string]*effect{string(portal): e}
+	case len(p.sets) < maxPortals:
+		p.sets[string(portal)] = e
+	}
+}
+
 // maxPortals bounds the named portals of one transaction whose statements are remembered.
 const maxPortals = 1000
 
@@ -192,15 +206,18 @@ func (p *portals) running(portal []byte) *statement {
 }
 
 // ended forgets the portals: the transaction is over.
-func (p *portals) ended() { p.unnamed, p.named = nil, nil }
+func (p *portals) ended() { p.unnamed, p.named, p.sets = nil, nil, nil }
 
-// canonicalName names a statement by what it is, so that all clients of a server share it – all that read its literals
-// alike.
-func canonicalName(b *body) string {
+// canonicalName names a statement by what it is, so that all clients of a server share it – all for whom it is read alike.
+func canonicalName(b *body, more ...string) string {
 	h := sha256.New()
 	h.Write([]byte(b.types))
-	h.Write([]byte(b.literals))
+	h.Write([]byte(b.reading))
 	h.Write([]byte(b.text))
+	for _, text := range more {
+		h.Write([]byte{0})
+		h.Write([]byte(text))
+	}
 	var sum [sha256.Size]byte
 	h.Sum(sum[:0])
 	return canonicalPrefix + hex.EncodeToString(sum[:16])

@@ -202,7 +202,7 @@ func (s *Session) completed(r *request, p wire.Piece, out *Actions) {
 	s.defined = s.defined || s.catalog != nil && defines(tag)
 	if r.cmd == router.CommandCommit || r.cmd == router.CommandPrepareTx || r.cmd == router.CommandMany {
 		s.apply(r.cmd, r.flags, r.effect, tagOf(tag))
-	} else if r.cmd != router.CommandOther && r.cmd != router.CommandSelect || r.flags.Has(router.AdvisoryUnlockAll) {
+	} else if r.cmd != router.CommandOther && r.cmd != router.CommandSelect || r.flags.Has(router.AdvisoryUnlockAll|router.LocalState|router.PinState) {
 		s.apply(r.cmd, r.flags, r.effect, "")
 	}
 	if s.localOnly {

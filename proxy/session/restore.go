@@ -136,25 +136,43 @@ func appendIdentifier(dst []byte, name string) []byte {
 	return append(dst, '"')
 }
 
+// appendLocals appends, to SQL that may end within a SELECT, what sets parameters until the end of the transaction.
+func appendLocals(dst []byte, locals *settingSet) []byte {
+	for i, e := range locals.all() {
+		switch {
+		case i > 0:
+			dst = append(dst, ',')
+		case len(dst) > 0 && dst[len(dst)-1] == ')':
+			dst = append(dst, ";SELECT "...)
+		default:
+			dst = append(dst, "SELECT "...)
+		}
+		dst = appendLiteral(append(dst, "pg_catalog.set_config("...), e.name)
+		dst = append(appendLiteral(append(dst, ','), e.value), ",true)"...)
+	}
+	return dst
+}
+
 // restore injects what makes the server's settings those of the session, at the start of a turn, and reports whether it
 // did: the turn waits for the answer, since a refusal or a cancel would make it run under other settings. In a transaction
-// they differ behind a RESET, which has returned to the server's value instead of that of the client's startup.
+// they differ behind a RESET or SET LOCAL ... TO DEFAULT, which has returned to the server's value instead of that of the
+// client's startup.
 func (s *Session) restore(out *Actions) bool {
 	p := &s.settings.now
 	inside := s.inTx && !s.unsure && s.status == wire.StatusInTransaction && s.ledger.Len() == 0
-	if p.want == p.have || s.group || !inside && (s.inTx || s.status != wire.StatusIdle && s.reopening == nil) {
+	if p.want == p.have && p.defaults == nil || s.group || !inside && (s.inTx || s.status != wire.StatusIdle && s.reopening == nil) {
 		return false
 	}
 	want, have := p.want.onServers(), p.have.onServers()
-	if want.equal(have) {
+	if want.equal(have) && p.defaults == nil {
 		p.have = p.want
 		return false
 	}
 	b, at := wire.BeginQuery(out.own(Server))
-	b = appendRestore(b, have, want)
+	b = appendLocals(appendRestore(b, have, want), p.defaults)
 	out.put(Server, wire.EndQuery(b, at))
 	s.ledger.Push(wire.Owed[request]{Kind: wire.OwedQuery, Injected: true, Ref: request{bits: restores}})
-	p.have = p.want
+	p.have, p.defaults = p.want, nil
 	s.preparing = true
 	return true
 }

@@ -28,8 +28,8 @@ func (a *settingSet) actor() (who actor) {
 // are the same, but for those that the interner has forgotten.
 type settingSet struct {
 	list []setting
-	// literals are those by which statements are read when they are parsed.
-	literals string
+	// reading tells of the settings by which statements are read when they are parsed.
+	reading string
 	own      ownReads
 	// shared is the set without walgate's own parameters, of which servers know nothing; nil when nothing is left.
 	shared *settingSet
@@ -48,26 +48,6 @@ func (a *settingSet) all() []setting {
 		return nil
 	}
 	return a.list
-}
-
-// literalSettings are the settings by which PostgreSQL reads a statement once and for all, when it is parsed. (What
-// search_path decides is looked up again when it has changed, but the types of parameters and columns may not change.)
-var literalSettings = []string{"datestyle", "timezone", "intervalstyle", "standard_conforming_strings", "client_encoding", "search_path"}
-
-func (a *settingSet) readLiterals() {
-	for _, name := range literalSettings {
-		if value, ok := a.value(name); ok {
-			a.literals += name + "=" + value + "\x00"
-		}
-	}
-}
-
-// literalText tells sets apart that make PostgreSQL read literals differently.
-func (a *settingSet) literalText() string {
-	if a == nil {
-		return ""
-	}
-	return a.literals
 }
 
 func (a *settingSet) value(name string) (string, bool) {
@@ -132,7 +112,17 @@ func (a *settingSet) equal(b *settingSet) bool {
 }
 
 // settingPair is what the session wants, and what is in force on its server connection.
-type settingPair struct{ want, have *settingSet }
+type settingPair struct {
+	want, have *settingSet
+	// local are those settings by which statements are read that SET LOCAL has made; they hide those of want.
+	local *settingSet
+	// defaults are startup parameters for which SET LOCAL ... TO DEFAULT has brought the server's value: that of the client
+	// is still to be set.
+	defaults *settingSet
+	// unread: a setting by which statements are read may have a value that is not known here. unreadLocal: until the end of
+	// the transaction.
+	unread, unreadLocal bool
+}
 
 // savepoint is a mark to which settings can return.
 type savepoint struct {
@@ -147,7 +137,11 @@ type settingState struct {
 	savepoints []savepoint
 	startup    *settingSet // to which RESET returns
 	shared     *interner
-	localRole  string // as SET LOCAL ROLE made it in this transaction
+	// changed: statements may be read otherwise at the end of the transaction than at its beginning, or behind a rollback.
+	changed bool
+	// mixed is what mixedOf makes.
+	mixed   *settingSet
+	mixedOf settingPair
 }
 
 // maxSavepoints bounds the marks kept; older ones are then forgotten.
@@ -158,7 +152,10 @@ func (t *settingState) begin(want, startup *settingSet, shared *interner) {
 }
 
 // attach takes over what is in force on a server.
-func (t *settingState) attach(have *settingSet) { t.now.have, t.base.have = have, have }
+func (t *settingState) attach(have *settingSet) {
+	t.now.have, t.base.have = have, have
+	t.now.unread, t.base.unread = false, false // what is not known stays with a server
+}
 
 // lost returns to the settings of the begin of the transaction that died with its server.
 func (t *settingState) lost() {
@@ -166,23 +163,25 @@ func (t *settingState) lost() {
 }
 
 // committed makes the present settings those to which a rollback returns.
-func (t *settingState) committed() { t.base, t.savepoints, t.localRole = t.now, nil, "" }
+func (t *settingState) committed() {
+	t.now.local, t.now.defaults, t.now.unreadLocal = nil, nil, false
+	t.base, t.savepoints, t.changed = t.now, nil, false
+}
 
 // rolledBack returns to the settings of the begin of the transaction.
-func (t *settingState) rolledBack() { t.now, t.savepoints, t.localRole = t.base, nil, "" }
+func (t *settingState) rolledBack() { t.now, t.savepoints, t.changed = t.base, nil, false }
 
 func (t *settingState) set(name, value string) {
 	e := setting{name: name, value: value}
 	if name != settingRole && name != settingAuthorization {
-		e.by = t.now.want.actor()
-		if t.localRole != "" {
-			e.by.role = t.localRole
-		}
+		e.by = t.reads().actor()
 	}
+	t.overrule(name)
 	t.now.want, t.now.have = t.now.want.with(t.shared, e), t.now.have.with(t.shared, e)
 }
 
 func (t *settingState) reset(name string) {
+	t.overrule(name)
 	t.now.have = t.now.have.without(t.shared, name)
 	if value, ok := t.startup.value(name); ok {
 		t.now.want = t.now.want.with(t.shared, setting{name: name, value: value})
@@ -203,7 +202,12 @@ func (t *settingState) resetAll() {
 			have = have.with(t.shared, setting{name: name, value: value})
 		}
 	}
-	t.now.want, t.now.have = want, have
+	var local *settingSet
+	if value, ok := t.now.local.value(settingRole); ok {
+		local = local.with(t.shared, setting{name: settingRole, value: value})
+	}
+	t.now = settingPair{want: want, have: have, local: local, unread: t.now.unread, unreadLocal: t.now.unreadLocal}
+	t.changed = true
 }
 
 func (t *settingState) discardAll() { t.now = settingPair{want: t.startup} }

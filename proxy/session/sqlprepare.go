@@ -91,13 +91,10 @@ func (s *Session) sqlBody(v *router.Verdict, text []byte) *body {
 	rest := string(text[v.Name.End:])
 	inner := v.Value.In(text)
 	b := &body{asked: rest, original: string(text), sql: true, opts: s.opts, verdict: router.Classify(inner, s.opts)}
-	// The names of parameter types are looked up when it is prepared.
-	path, _ := s.settings.now.want.value("search_path")
-	b.literals = s.settings.now.want.literalText() + "\x00" + path
-	// Under two names a client has two statements, whose plans may have been made under different settings.
-	b.literals += "\x00" + string(v.AppendName(nil, text))
+	b.reading = s.readingText()
 	b.text = rest
-	b.id = canonicalName(b)
+	// Under two names a client has two statements, whose plans may have been made under different settings.
+	b.id = canonicalName(b, string(v.AppendName(nil, text)))
 	b.text = "PREPARE " + b.id + rest
 	b.unnamed.body = b
 	return b

@@ -313,7 +313,7 @@ func (s *Session) push(now replication.Instant, out *Actions) bool {
 	}
 	var cutter wire.Cutter
 	p, n, err := cutter.Cut(s.pend[s.sent:], true)
-	if err != nil || n == 0 || s.awaitsNames(p.Type) {
+	if err != nil || n == 0 || s.awaitsNames(p.Type, out) {
 		return false
 	}
 	s.sent += n

@@ -162,5 +162,6 @@ const (
 	reopens                       // injected: opens the client's transaction on another server
 	elsewhere                     // what a standby does not have, in a transaction that is bound to it: written as a statement that fails
 	recalls                       // currval or lastval without what they ask for: written as a statement that fails
+	rereads                       // may change the settings by which statements are read
 	refused                       // a transaction block where there may be none: written as a statement that fails
 )
