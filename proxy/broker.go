@@ -19,16 +19,14 @@ import (
 // holds who can't be served until the view, the board or the gate changes. It implements netdriver.Servers and
 // loop.Servers.
 type broker struct {
-	set      *pool.Set
-	gate     *replication.Gate
-	now      func() replication.Instant
-	log      *slog.Logger
-	maxAge   time.Duration
-	balance  router.Balance
-	wake     func() // Deps.Wake; never nil
-	hasten   func() // Deps.Hasten; never nil
-	maxHeld  int
-	maxBytes int64
+	set     *pool.Set
+	gate    *replication.Gate
+	now     func() replication.Instant
+	log     *slog.Logger
+	maxAge  time.Duration
+	balance router.Balance
+	wake    func() // Deps.Wake; never nil
+	hasten  func() // Deps.Hasten; never nil
 
 	state atomic.Pointer[state]
 	board atomic.Pointer[replication.StatusBoard]
@@ -40,6 +38,8 @@ type broker struct {
 
 	mu        sync.Mutex
 	rounds    uint64 // +1 whenever the held are taken: who has chosen before that must choose again
+	maxHeld   int
+	maxBytes  int64
 	held      map[*pool.Ticket]struct{}
 	heldBytes int64
 	refused   int64 // sessions turned away because too many were held
@@ -127,6 +127,13 @@ func (b *broker) pick(st *state, t *pool.Ticket) router.Choice {
 	return choice
 }
 
+// limit says how many sessions may be held, and with how many bytes; those that are held stay.
+func (b *broker) limit(sessions int, bytes int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.maxHeld, b.maxBytes = sessions, bytes
+}
+
 // hold keeps the ticket for the next round; again means that a round has passed since it was tried.
 func (b *broker) hold(t *pool.Ticket, round uint64) (again bool, failure *session.Failure) {
 	b.mu.Lock()
@@ -145,7 +152,7 @@ func (b *broker) hold(t *pool.Ticket, round uint64) (again bool, failure *sessio
 		return false, &session.Failure{
 			SQLSTATE: "53300", Message: "too many sessions wait for a primary",
 			Detail: fmt.Sprintf("%d sessions with %d bytes are held.", len(b.held), b.heldBytes),
-			Hint:   "Try again once the cluster has a primary; the limits are proxy.hold.max_sessions and max_bytes.",
+			Hint:   "Try again once the cluster has a primary; the limits are proxy.held_sessions and proxy.held_bytes.",
 		}
 	}
 	b.held[t] = struct{}{}

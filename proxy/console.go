@@ -20,7 +20,8 @@ type console struct {
 	names    []string // of the databases that are the console
 	terminal *admin.Console
 
-	commands sync.Mutex // held while a pause begins or ends
+	commands  sync.Mutex  // held while a pause begins or ends
+	shutdowns chan string // a SHUTDOWN that waits; room for the only one
 
 	mu       sync.Mutex
 	disabled map[string]struct{} // databases
@@ -28,7 +29,7 @@ type console struct {
 }
 
 func newConsole(s *Server) (*console, error) {
-	c := &console{server: s, names: s.cfg.Admin.Databases, disabled: map[string]struct{}{}}
+	c := &console{server: s, names: s.cfg.Admin.Databases, shutdowns: make(chan string, 1), disabled: map[string]struct{}{}}
 	var err error
 	c.terminal, err = admin.New(admin.Config{
 		Users: s.cfg.Admin.Users, StatsUsers: s.cfg.Admin.StatsUsers, StatsPeriod: s.cfg.Admin.StatsPeriod,
@@ -74,7 +75,7 @@ func (c *console) Snapshot() *admin.Snapshot {
 		Now: boottime.Now(), Wall: time.Now(), Version: s.cfg.Version, View: *s.view.Load(), Board: *s.broker.board.Load(),
 		Grant: s.deps.Gate.Grant(), Limits: s.commonLimits(), Held: s.broker.heldNow(), Servers: s.pools.Servers(),
 		Pools: s.Pools(), Meters: s.pools.Meters(), Failures: &s.failures, Routes: s.broker.routes.all(),
-		Logins: s.door.logins.all(), MaxClients: s.cfg.MaxClients, PoolLifetime: s.cfg.PoolLifetime,
+		Logins: s.door.logins.all(), MaxClients: s.tuned.Load().MaxClients, PoolLifetime: s.cfg.PoolLifetime,
 		PoolMode: func(database, user string) session.PoolMode { return s.door.rules.find(database, user).Mode },
 		PoolLimits: func(database, user string) (pool.Limits, int) {
 			rule := s.door.rules.find(database, user)
@@ -83,9 +84,13 @@ func (c *console) Snapshot() *admin.Snapshot {
 	}
 	snap.Standings = s.broker.standings(snap.Now)
 	since := s.sessions.since()
+	lines := make(map[uint32]pool.Line, len(since))
+	for _, d := range s.drivers {
+		d.Lines(func(id uint32, line pool.Line) { lines[id] = line })
+	}
 	for _, info := range s.Sessions() {
 		snap.Sessions = append(snap.Sessions, admin.Session{
-			ID: info.ID, Client: info.Client, Console: c.serves(info.Database), Since: since[info.ID], Info: info.Info,
+			ID: info.ID, Client: info.Client, Console: c.serves(info.Database), Since: since[info.ID], Line: lines[info.ID], Info: info.Info,
 		})
 	}
 	snap.PausedAll, snap.Paused = s.pools.Paused()
@@ -131,7 +136,7 @@ func (c *console) Do(ctx context.Context, cmd admin.Command) (notice string, err
 		delete(c.disabled, cmd.Name)
 		return "", nil
 	default:
-		return "", c.process(ctx, cmd)
+		return "", c.process(cmd)
 	}
 }
 
@@ -218,7 +223,7 @@ func (c *console) killClient(id uint32) error {
 }
 
 // process carries out the commands that concern the whole process.
-func (c *console) process(ctx context.Context, cmd admin.Command) error {
+func (c *console) process(cmd admin.Command) error {
 	deps := &c.server.deps
 	var err error
 	switch {
@@ -227,7 +232,7 @@ func (c *console) process(ctx context.Context, cmd admin.Command) error {
 	case cmd.Verb == admin.Set && deps.Set != nil:
 		err = deps.Set(cmd.Name, cmd.Value)
 	case cmd.Verb == admin.Shutdown && deps.Stop != nil:
-		return c.shutdown(ctx, cmd.Name)
+		return c.shutdown(cmd.Name)
 	default:
 		return refused("0A000", "this process can't do that", "A node is stopped with its service; see docs/console.md.")
 	}
@@ -237,28 +242,46 @@ func (c *console) process(ctx context.Context, cmd admin.Command) error {
 	return nil
 }
 
-// shutdown ends the process, at once or when servers or clients are no longer in use. A wait that is given up lets clients
-// in again.
-func (c *console) shutdown(ctx context.Context, mode string) error {
+// shutdown ends the process, at once or when servers or clients are no longer in use. Nothing listens in between: whoever
+// comes goes to another process.
+func (c *console) shutdown(mode string) error {
 	if mode == "" {
 		c.server.deps.Stop()
 		return nil
 	}
-	c.leave(true)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.leaving {
+		return refused("55000", "the proxy is shutting down already", "SHUTDOWN ends it now.")
+	}
+	c.leaving = true
+	c.shutdowns <- mode
+	close(c.server.closing)
+	return nil
+}
+
+// run carries out a SHUTDOWN that waits, until ctx ends.
+func (c *console) run(ctx context.Context) {
+	var mode string
+	select {
+	case <-ctx.Done():
+		return
+	case mode = <-c.shutdowns:
+	}
+	log := c.server.log.With("mode", mode)
+	log.Info("shutting down: nobody new is let in", "clients", c.server.sessions.count())
 	var err error
 	if mode == admin.WaitForServers {
-		if err = c.pause(ctx, ""); err != nil && errors.As(err, new(*admin.Refusal)) {
-			err = nil // it is paused already: every server has been, or is being, released
+		if err = c.pause(ctx, ""); errors.As(err, new(*admin.Refusal)) { // it is paused already: every server is being released
+			err = c.server.pools.AwaitNone(ctx, func(pool.ServerInfo) bool { return true })
 		}
 	} else {
-		err = c.server.sessions.awaitEmpty(ctx)
+		err = c.server.sessions.awaitDrained(ctx)
 	}
-	if err != nil {
-		c.leave(false)
-		return fmt.Errorf("wait before shutting down: %w", err)
+	if err == nil {
+		log.Info("shutting down: nothing is in use any more")
+		c.server.deps.Stop()
 	}
-	c.server.deps.Stop()
-	return nil
 }
 
 // disabledCount counts the databases that let no new clients in.
@@ -268,8 +291,9 @@ func (c *console) disabledCount() int {
 	return len(c.disabled)
 }
 
-func (c *console) leave(on bool) {
+// isLeaving reports whether a SHUTDOWN waits.
+func (c *console) isLeaving() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.leaving = on
+	return c.leaving
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"github.com/walgate/walgate/proxy/pool"
 	"github.com/walgate/walgate/proxy/session"
 )
 
@@ -21,6 +22,8 @@ type driver interface {
 	CancelRequested(id uint32)
 	// Sessions calls yield for each session, with the address of its client.
 	Sessions(yield func(id uint32, client string, info session.Info))
+	// Lines calls yield for each session, with what is known of its client's connection.
+	Lines(yield func(id uint32, line pool.Line))
 	// IdleOnPrimary counts the sessions that keep a primary connection without an open turn or transaction.
 	IdleOnPrimary() int
 	// Counts sums what the driver has seen.

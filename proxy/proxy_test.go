@@ -76,7 +76,7 @@ func newSetup(t *testing.T, change func(*proxy.Config)) *setup {
 	return newSetupWith(t, change, prometheus.NewRegistry())
 }
 
-func newSetupWith(t *testing.T, change func(*proxy.Config), registry *prometheus.Registry) *setup {
+func newSetupWith(t *testing.T, change func(*proxy.Config), registry *prometheus.Registry, more ...func(*proxy.Deps)) *setup {
 	t.Helper()
 	s := &setup{pg: startPostgres(t), gate: new(replication.Gate)}
 	s.view, s.board = new(replication.Feed[replication.View]), new(replication.Feed[replication.StatusBoard])
@@ -93,8 +93,7 @@ func newSetupWith(t *testing.T, change func(*proxy.Config), registry *prometheus
 	}
 	s.view.Publish(s.writable(1))
 	s.allow(1)
-	var err error
-	s.server, err = proxy.New(cfg, proxy.Deps{
+	deps := proxy.Deps{
 		View: s.view, Board: s.board, Gate: s.gate,
 		Logger:   slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
 		Registry: registry, Sockets: &sockets.Set{},
@@ -108,7 +107,12 @@ func newSetupWith(t *testing.T, change func(*proxy.Config), registry *prometheus
 				(*hasten)()
 			}
 		},
-	})
+	}
+	for _, add := range more {
+		add(&deps)
+	}
+	var err error
+	s.server, err = proxy.New(cfg, deps)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,9 @@ type reading struct {
 	heard []string
 }
 
-func (r *reading) note(format string, args ...any) { r.heard = append(r.heard, fmt.Sprintf(format, args...)) }
+func (r *reading) note(format string, args ...any) {
+	r.heard = append(r.heard, fmt.Sprintf(format, args...))
+}
 
 func (r *reading) say(sql string) { r.note("%s: %s", sql, tags(r.t, r.conn, sql)) }
 

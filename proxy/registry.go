@@ -15,11 +15,11 @@ import (
 
 // registry is the clients of a proxy by the process id that they know, with the driver that serves each.
 type registry struct {
+	mu  sync.Mutex
 	max int
 	// Limits of those that have not logged in; maxFrom (of one address) may be 0: none.
 	maxLogins, maxFrom int
 
-	mu      sync.Mutex
 	last    uint32
 	entries map[uint32]member
 	seats   map[place]*seat // of those that are logged in
@@ -50,12 +50,20 @@ type seat struct {
 }
 
 func newRegistry(limit, logins, from int) *registry {
-	if logins == 0 {
-		logins = (limit*3 + 3) / 4
-	}
-	r := &registry{max: limit, maxLogins: logins, maxFrom: from, from: map[netip.Addr]int{}, last: firstID(), entries: map[uint32]member{}, seats: map[place]*seat{}, databases: map[string]int{}, users: map[string]int{}}
+	r := &registry{from: map[netip.Addr]int{}, last: firstID(), entries: map[uint32]member{}, seats: map[place]*seat{}, databases: map[string]int{}, users: map[string]int{}}
 	r.gone.L = &r.mu
+	r.limit(limit, logins, from)
 	return r
+}
+
+// limit says how many clients there may be, and how many of them that have not logged in; those that are there stay.
+func (r *registry) limit(clients, logins, from int) {
+	if logins == 0 {
+		logins = (clients*3 + 3) / 4
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.max, r.maxLogins, r.maxFrom = clients, logins, from
 }
 
 // firstID returns a random id, so that those of several proxies hardly meet.
@@ -211,11 +219,6 @@ func (r *registry) clientCounts() (databases, users map[string]int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return maps.Clone(r.databases), maps.Clone(r.users)
-}
-
-// awaitEmpty waits until no client but those of the console is logged in; ctx ends the wait.
-func (r *registry) awaitEmpty(ctx context.Context) error {
-	return r.await(ctx, func() bool { return len(r.seats) == 0 })
 }
 
 // awaitDrained waits until nobody but clients of the console is there, not even at the login; ctx ends the wait.

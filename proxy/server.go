@@ -45,6 +45,8 @@ type Server struct {
 	upstream   *secure.ServerLeg
 	metrics    *metrics
 	failures   session.Codes // errors that walgate raised itself
+	tuned      atomic.Pointer[Tunable]
+	timeouts   atomic.Pointer[session.Timeouts] // those of tuned
 
 	report  replication.Feed[DrainReport]
 	changed chan struct{} // a turn on the primary ended while it is drained; never closed
@@ -53,6 +55,7 @@ type Server struct {
 
 	yield    sync.Once
 	yielding chan struct{} // closed by Yield
+	closing  chan struct{} // closed when nobody new may come, while those who are here go on
 	yielded  chan struct{} // closed when nothing is accepted any more
 }
 
@@ -78,9 +81,12 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s := &Server{
 		cfg: cfg, deps: deps, log: deps.Logger.With("proxy", cfg.ID),
 		sessions: newRegistry(cfg.MaxClients, cfg.MaxLogins, cfg.MaxAddressLogins), changed: make(chan struct{}, 1),
-		yielding: make(chan struct{}), yielded: make(chan struct{}),
+		yielding: make(chan struct{}), closing: make(chan struct{}), yielded: make(chan struct{}),
 	}
 	s.view.Store(&replication.View{})
+	tunable := cfg.Tunable()
+	s.tuned.Store(&tunable)
+	s.timeouts.Store(&tunable.Timeouts)
 	s.broker = &broker{
 		gate: deps.Gate, now: boottime.Now, maxHeld: cfg.MaxHeld, maxBytes: cfg.MaxHeldBytes,
 		log: s.log, maxAge: cfg.MaxStatusAge, balance: cfg.Balance, wake: deps.Wake, hasten: deps.Hasten, held: map[*pool.Ticket]struct{}{},
@@ -213,6 +219,7 @@ func (s *Server) Run(ctx context.Context) error {
 	own.Go(func() { s.catalogs.Run(background) })
 	own.Go(func() { s.goroutines.Tick(background) })
 	own.Go(func() { s.door.console.terminal.Run(background) })
+	own.Go(func() { s.door.console.run(background) })
 	if s.mayAccept(ctx) {
 		for i, l := range listeners {
 			entry := s.entry(s.cfg.Listeners[i])
@@ -222,6 +229,7 @@ func (s *Server) Run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 	case <-s.yielding:
+	case <-s.closing:
 	}
 	endAccepts()
 	for _, l := range listeners {
@@ -229,6 +237,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	accepting.Wait()
 	close(s.yielded)
+	s.outlast(ctx)
 	s.drain(ctx)
 	s.shutdown(endLogins)
 	endBackground()
@@ -237,6 +246,19 @@ func (s *Server) Run(ctx context.Context) error {
 	loops.Wait()
 	s.goroutines.Wait()
 	return nil
+}
+
+// outlast serves those who are here, if nobody new may come, until ctx ends.
+func (s *Server) outlast(ctx context.Context) {
+	select {
+	case <-s.closing:
+	default:
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-s.yielding:
+	}
 }
 
 // mayAccept waits for Deps.Accept; false means that ctx has ended before.
@@ -312,7 +334,7 @@ func (s *Server) sessionConfig(l Listener) *session.Config {
 	return &session.Config{
 		Gate: s.deps.Gate, View: &s.view, Target: l.Target, Reads: l.Reads, LostWrites: s.cfg.LostWrites, HoldTimeout: s.cfg.HoldTimeout,
 		GateRecheck: s.cfg.GateRecheck, MaxCollected: s.cfg.MaxCollected, MaxHeldReply: s.cfg.MaxHeldReply,
-		MaxSettings: s.cfg.MaxSettings, MaxPrepared: s.cfg.MaxClientPrepared, Timeouts: s.cfg.Timeouts,
+		MaxSettings: s.cfg.MaxSettings, MaxPrepared: s.cfg.MaxClientPrepared, Timeouts: &s.timeouts,
 		ResetQuery: s.cfg.ResetQuery, Failures: &s.failures, Processes: s.pools,
 		Defaults: session.Reads{
 			Level: s.cfg.Level, Fallback: s.cfg.Fallback, MaxLag: s.cfg.MaxLag, MaxLagBytes: s.cfg.MaxLagBytes, Wait: s.cfg.Wait,
@@ -337,7 +359,7 @@ func (s *Server) shutdown(endLogins context.CancelFunc) {
 		s.sessions.wait()
 		close(done)
 	})
-	grace := time.NewTimer(s.cfg.ShutdownGrace)
+	grace := time.NewTimer(s.tuned.Load().ShutdownGrace)
 	defer grace.Stop()
 	select {
 	case <-done:

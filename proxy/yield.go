@@ -39,6 +39,8 @@ func (s *Server) Cancel(processID uint32, secret []byte) { s.door.cancelHere(pro
 func (s *Server) Paused() string {
 	all, databases := s.pools.Paused()
 	switch {
+	case s.door.console.isLeaving():
+		return "the proxy is shutting down"
 	case all || len(databases) > 0:
 		return "the proxy is paused; RESUME it first"
 	case s.door.console.disabledCount() > 0:

@@ -47,7 +47,7 @@ var tags = map[Verb]string{
 
 // blocks reports whether the command may take long.
 func (c Command) blocks() bool {
-	return c.Verb == Pause || c.Verb == WaitClose || c.Verb == Shutdown || c.Verb == Reload
+	return c.Verb == Pause || c.Verb == WaitClose || c.Verb == Reload
 }
 
 func (c Command) tag() string {

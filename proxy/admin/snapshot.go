@@ -65,6 +65,7 @@ type Session struct {
 	Client  string              // its address
 	Console bool                // it talks to the console
 	Since   replication.Instant // when it came
+	Line    pool.Line
 	session.Info
 }
 

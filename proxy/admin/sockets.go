@@ -42,8 +42,8 @@ func fillClients(_ *Console, s *Snapshot, t *table) {
 		if c.Server != nil {
 			link, node = pointer('S', c.Server.ID), string(c.Server.Node)
 		}
-		t.add("C", c.User, c.Database, "none", clientState(c.State), host, port, nil, 0, s.timeOf(c.Since), s.timeOf(c.LastEvent),
-			seconds, micros, 0, pointer('C', uint64(c.ID)), link, 0, "", c.Application, c.Statements, c.ID,
+		t.add("C", c.User, c.Database, c.Line.Replication, clientState(c.State), host, port, local(c.Line), c.Line.LocalPort, s.timeOf(c.Since), s.timeOf(c.LastEvent),
+			seconds, micros, 0, pointer('C', uint64(c.ID)), link, c.Line.ProcessID, c.Line.TLS, c.Application, c.Statements, c.ID,
 			node, c.Pinned, c.Target.String(), c.InTransaction, c.Turns)
 	}
 }
@@ -89,10 +89,18 @@ func fillServers(_ *Console, s *Snapshot, t *table) {
 		if v.State != "new" {
 			connected = s.Wall.Add(-v.Age).UTC().Format(timeLayout)
 		}
-		t.add("S", v.User, v.Database, "none", v.State, v.Address.Host, v.Address.Port, nil, 0, connected, nil, 0, 0, v.Outdated,
-			pointer('S', v.ID), link, v.ProcessID, "", application, statements, v.ID,
+		t.add("S", v.User, v.Database, "none", v.State, v.Address.Host, v.Address.Port, local(v.Line), v.Line.LocalPort, connected, nil, 0, 0, v.Outdated,
+			pointer('S', v.ID), link, v.ProcessID, v.Line.TLS, application, statements, v.ID,
 			string(v.Node), v.Role.String(), uint64(v.Epoch))
 	}
+}
+
+// local is the address of walgate's end; NULL if it is not known.
+func local(l pool.Line) any {
+	if l.Local == "" {
+		return nil
+	}
+	return l.Local
 }
 
 // pointer stands for PgBouncer's address of an object: something to join ptr and link by.

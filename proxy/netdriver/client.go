@@ -82,7 +82,7 @@ func (c *Client) run(ctx context.Context) {
 		return
 	}
 	if cancels := c.console; cancels != nil { // no longer changed; the end of the session ends the connection
-		c.driver.hooks.Console(context.WithoutCancel(ctx), c.conn, c.user, cancels)
+		c.driver.hooks.Console(context.WithoutCancel(ctx), c.whole(), c.user, cancels)
 		return
 	}
 	for early := c.in.start < c.in.end; ; early = false {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/walgate/walgate/proxy/pool"
 	"github.com/walgate/walgate/proxy/session"
 )
 
@@ -111,6 +112,24 @@ func (d *Driver) Sessions(yield func(id uint32, client string, info session.Info
 	for _, c := range d.all() {
 		yield(c.ID, c.remoteAddr(), c.info())
 	}
+}
+
+// Lines calls yield for each session, with what is known of its client's connection.
+func (d *Driver) Lines(yield func(id uint32, line pool.Line)) {
+	for _, c := range d.all() {
+		yield(c.ID, c.line())
+	}
+}
+
+func (c *Client) line() pool.Line {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l := pool.NewLine(c.conn.LocalAddr(), c.tls())
+	l.Replication = c.request.ReplicationWord()
+	if l.Local == "unix" {
+		_, l.ProcessID = peerOf(c.conn)
+	}
+	return l
 }
 
 // IdleOnPrimary counts the sessions that keep a primary connection without an open turn or transaction.

@@ -112,7 +112,8 @@ func (c *Client) peer() login.Peer {
 	case *net.TCPAddr:
 		p.Address = remote.AddrPort()
 	case *net.UnixAddr:
-		p.Unix, p.UID = true, peerUID(c.conn)
+		p.Unix = true
+		p.UID, _ = peerOf(c.conn)
 	}
 	return p
 }

@@ -5,20 +5,21 @@ import (
 	"syscall"
 )
 
-// peerUID returns the user id of the process that connected to a unix socket (SO_PEERCRED); -1 when it is not known.
-func peerUID(conn net.Conn) int {
+// peerOf returns the user id of the process that connected to a unix socket, and its own (SO_PEERCRED); -1 and 0 when they
+// are not known.
+func peerOf(conn net.Conn) (uid, pid int) {
 	raw := rawOf(conn)
 	if raw == nil {
-		return -1
+		return -1, 0
 	}
-	uid := -1
+	uid = -1
 	err := raw.Control(func(fd uintptr) {
 		if c, err := syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED); err == nil {
-			uid = int(c.Uid)
+			uid, pid = int(c.Uid), int(c.Pid)
 		}
 	})
 	if err != nil {
-		return -1
+		return -1, 0
 	}
-	return uid
+	return uid, pid
 }

@@ -4,5 +4,5 @@ package netdriver
 
 import "net"
 
-// peerUID is not known on this system: the method peer can't be used.
-func peerUID(net.Conn) int { return -1 }
+// peerOf is not known on this system: the method peer can't be used.
+func peerOf(net.Conn) (uid, pid int) { return -1, 0 }

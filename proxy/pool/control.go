@@ -168,6 +168,7 @@ type ServerInfo struct {
 	Role      replication.Role
 	Epoch     replication.Epoch
 	Address   Address
+	Line      Line
 	ProcessID uint32
 	State     string // active, idle, being_canceled, closing, or new while it is opened (then only Key and Address are set)
 	Age       time.Duration
@@ -197,7 +198,7 @@ func (s *Set) Servers() []ServerInfo {
 // describe is called with mu held.
 func (b *Budget) describe(s *Server, now replication.Instant) ServerInfo {
 	info := ServerInfo{
-		Key: b.key, ID: s.Facts.ID, Role: b.role, Epoch: b.epoch, Address: s.Address, ProcessID: s.Facts.ProcessID,
+		Key: b.key, ID: s.Facts.ID, Role: b.role, Epoch: b.epoch, Address: s.Address, ProcessID: s.Facts.ProcessID, Line: s.Line,
 		Age: now.Sub(s.born), Outdated: b.paused || b.closed || s.generation < b.oldest, Statements: -1,
 	}
 	switch s.state {

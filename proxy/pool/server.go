@@ -26,6 +26,7 @@ type Server struct {
 	Facts   *session.ServerFacts
 	Conn    net.Conn // changed with the keeper: see Rehome
 	Address Address
+	Line    Line
 	// Reported is what the server said of itself at the login; nobody changes it.
 	Reported []session.Parameter
 	// Driver is the keeper's own state of the connection.

@@ -385,7 +385,7 @@ func (s *Set) open(b *Budget, secret auth.Secret) (*Server, error) {
 	s.opened.Add(1)
 	life := s.cfg.Lifetime - rand.N(s.cfg.Lifetime/10+1) // those that were opened together do not end together
 	return &Server{
-		Facts: facts, Conn: l.conn, Address: b.at, Reported: l.parameters, budget: b, born: now, expires: now.Add(life),
+		Facts: facts, Conn: l.conn, Line: lineOf(l.conn), Address: b.at, Reported: l.parameters, budget: b, born: now, expires: now.Add(life),
 		state: serverGone, ended: make(chan struct{}),
 	}, nil
 }

@@ -204,6 +204,18 @@ type AuthRequest struct {
 // Streams reports whether the client asks for a replication connection.
 func (r *AuthRequest) Streams() bool { return r.Replication != "" }
 
+// ReplicationWord is PgBouncer's word for what a client asks for.
+func (r *AuthRequest) ReplicationWord() string {
+	switch {
+	case r == nil || r.Replication == "":
+		return "none"
+	case r.Replication == "database":
+		return "logical"
+	default:
+		return "physical"
+	}
+}
+
 // Detach says what becomes of the attached server connection.
 type Detach uint8
 
@@ -269,8 +281,8 @@ type Config struct {
 	Failures     *Codes        // counts the errors that sessions raise themselves; nil: nobody wants to know
 	// ResetQuery makes a server connection that a client in session pooling has left fit for others (DISCARD ALL).
 	ResetQuery string
-	Timeouts   Timeouts
-	Processes  Processes // nil: what clients say of processes is not understood
+	Timeouts   *atomic.Pointer[Timeouts] // may change; nil: none
+	Processes  Processes                 // nil: what clients say of processes is not understood
 
 	shared interner
 }

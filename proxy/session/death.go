@@ -50,8 +50,8 @@ func (s *Session) deadline(now replication.Instant, out *Actions) {
 		return
 	}
 	until := s.since.Add(s.cfg.HoldTimeout)
-	if s.waiting && s.queuedSince != 0 && s.cfg.Timeouts.QueryWait > 0 {
-		until = max(until, s.queuedSince.Add(s.cfg.Timeouts.QueryWait+s.cfg.HoldTimeout)) // tickWaiting comes first
+	if s.waiting && s.queuedSince != 0 && s.cfg.timeouts().QueryWait > 0 {
+		until = max(until, s.queuedSince.Add(s.cfg.timeouts().QueryWait+s.cfg.HoldTimeout)) // tickWaiting comes first
 	}
 	if now < until {
 		s.armBy(until, out)

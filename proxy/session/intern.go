@@ -19,7 +19,7 @@ type interner struct {
 	sets       table[*settingSet]
 	reports    table[*parameterList]
 	bodies     table[*body]
-	text       int // bytes of text in bodies.young
+	text       int           // bytes of text in bodies.young
 	unread     atomic.Uint64 // statements that were parsed under unknown settings
 }
 

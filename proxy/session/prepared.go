@@ -19,12 +19,12 @@ type statement struct {
 
 // body is what statements share: it is immutable.
 type body struct {
-	asked    string // the text as the client sent it; sql: what stands behind the name
-	text     string // the text that is sent
-	types    string // raw: int16 count, int32 each
-	reading  string // of the settings when it was parsed
-	opts     router.Options
-	verdict  router.Verdict
+	asked   string // the text as the client sent it; sql: what stands behind the name
+	text    string // the text that is sent
+	types   string // raw: int16 count, int32 each
+	reading string // of the settings when it was parsed
+	opts    router.Options
+	verdict router.Verdict
 	// fingerprint of asked.
 	fingerprint uint64
 	effect      *effect // nil, or what executing it does, to be copied

@@ -63,6 +63,12 @@ func newRig(tb testing.TB, parameters ...string) *rig {
 	return r
 }
 
+// limit gives the session limits of time.
+func (r *rig) limit(t Timeouts) {
+	r.cfg.Timeouts = new(atomic.Pointer[Timeouts])
+	r.cfg.Timeouts.Store(&t)
+}
+
 func (r *rig) setView(v replication.View) {
 	r.view.Store(&v)
 	r.gate.Set(replication.Grant{Epoch: v.Epoch, Deadline: r.now.Add(time.Hour)})

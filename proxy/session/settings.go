@@ -30,7 +30,7 @@ type settingSet struct {
 	list []setting
 	// reading tells of the settings by which statements are read when they are parsed.
 	reading string
-	own      ownReads
+	own     ownReads
 	// shared is the set without walgate's own parameters, of which servers know nothing; nil when nothing is left.
 	shared *settingSet
 }

@@ -32,6 +32,14 @@ type Timeouts struct {
 	ClientRead time.Duration
 }
 
+// timeouts are those of the moment.
+func (c *Config) timeouts() (t Timeouts) {
+	if c.Timeouts != nil {
+		t = *c.Timeouts.Load()
+	}
+	return t
+}
+
 // messageRate is the least rate at which a client must send a large message, in bytes a second.
 const messageRate = 64 << 10
 
@@ -42,7 +50,7 @@ func passed(now, since replication.Instant, limit time.Duration) bool {
 
 // tickIdle is the Tick of a session in which nothing is in progress; it reports whether that is all there is to do.
 func (s *Session) tickIdle(now replication.Instant) bool {
-	return s.phase != phaseReady || !passed(now, s.quietSince, s.cfg.Timeouts.ClientIdle)
+	return s.phase != phaseReady || !passed(now, s.quietSince, s.cfg.timeouts().ClientIdle)
 }
 
 // tick looks at the timeouts.
@@ -50,7 +58,7 @@ func (s *Session) tick(now replication.Instant, out *Actions) {
 	if s.phase != phaseReady {
 		return
 	}
-	t := &s.cfg.Timeouts
+	t := s.cfg.timeouts()
 	if s.tickClient(now, out) {
 		return
 	}
@@ -77,7 +85,7 @@ func (s *Session) tick(now replication.Instant, out *Actions) {
 
 // tickClient looks at a client that keeps the session in the middle of something; it reports whether it was ended for it.
 func (s *Session) tickClient(now replication.Instant, out *Actions) bool {
-	t := &s.cfg.Timeouts
+	t := s.cfg.timeouts()
 	switch {
 	case s.clientChunk == chunkNone || s.stopped[Client] != 0:
 		s.messageSince = now
@@ -94,7 +102,7 @@ func (s *Session) tickClient(now replication.Instant, out *Actions) bool {
 
 // tickWaiting looks at a turn that waits for a server.
 func (s *Session) tickWaiting(now replication.Instant, out *Actions) {
-	t := &s.cfg.Timeouts
+	t := s.cfg.timeouts()
 	if !s.notified && passed(now, s.since, t.QueryWaitNotify) {
 		s.notified = true
 		notice := noticeQueued
@@ -122,7 +130,7 @@ func (s *Session) heldBack(now replication.Instant) bool {
 
 // tickRunning looks at a turn whose answer is owed.
 func (s *Session) tickRunning(now replication.Instant, out *Actions) {
-	t := &s.cfg.Timeouts
+	t := s.cfg.timeouts()
 	switch {
 	case !passed(now, s.watch.turn, t.Query):
 	case s.timedOutAt == 0:

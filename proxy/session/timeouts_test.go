@@ -21,7 +21,7 @@ func TestQueryTimeout(t *testing.T) {
 	limits := Timeouts{Query: 10 * time.Second, CancelGrace: 5 * time.Second}
 	t.Run("cancelled", func(t *testing.T) {
 		r := newRig(t)
-		r.cfg.Timeouts = limits
+		r.limit(limits)
 		r.hold = true
 		r.query("select pg_sleep(100)")
 		r.expect("in time", r.after(9*time.Second), "")
@@ -35,7 +35,7 @@ func TestQueryTimeout(t *testing.T) {
 	})
 	t.Run("the next statement has its own time", func(t *testing.T) {
 		r := newRig(t)
-		r.cfg.Timeouts = limits
+		r.limit(limits)
 		r.query("begin")
 		r.after(time.Minute)
 		r.hold = true
@@ -50,7 +50,7 @@ func TestQueryTimeout(t *testing.T) {
 	})
 	t.Run("the server does not answer", func(t *testing.T) {
 		r := newRig(t)
-		r.cfg.Timeouts = limits
+		r.limit(limits)
 		r.hold = true
 		r.query("select 1")
 		r.after(10 * time.Second)
@@ -65,7 +65,7 @@ func TestQueryTimeout(t *testing.T) {
 	})
 	t.Run("a COMMIT is let be", func(t *testing.T) {
 		r := newRig(t)
-		r.cfg.Timeouts = limits
+		r.limit(limits)
 		r.query("begin")
 		r.query("insert 1")
 		r.hold = true
@@ -99,7 +99,7 @@ func TestTransactionTimeouts(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			r := newRig(t)
-			r.cfg.Timeouts = test.limits
+			r.limit(test.limits)
 			for _, sql := range test.sql {
 				r.query(sql)
 			}
@@ -117,7 +117,7 @@ func TestTransactionTimeouts(t *testing.T) {
 
 func TestQueryWait(t *testing.T) {
 	r := newRig(t)
-	r.cfg.Timeouts = Timeouts{QueryWait: 2 * time.Minute, QueryWaitNotify: 5 * time.Second}
+	r.limit(Timeouts{QueryWait: 2 * time.Minute, QueryWaitNotify: 5 * time.Second})
 	r.refuse = true
 	r.query("insert 1")
 	r.expect("soon", r.after(4*time.Second), "")
@@ -132,7 +132,7 @@ func TestQueryWait(t *testing.T) {
 
 	// While there is no primary, it is hold_timeout that counts.
 	r = newRig(t)
-	r.cfg.Timeouts = Timeouts{QueryWait: 10 * time.Second}
+	r.limit(Timeouts{QueryWait: 10 * time.Second})
 	view := *r.view.Load()
 	view.Open = false
 	r.setView(view)

@@ -16,7 +16,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -317,46 +316,14 @@ func (c *common) reload(file string) error {
 	if err != nil {
 		return err
 	}
-	kind := KindNode
-	if c.cfg.Node.Name == "" {
-		kind = KindProxy
-	}
+	kind := c.kind()
 	if err := fresh.Validate(kind); err != nil {
 		return err
 	}
 	if kind == KindProxy {
 		fresh.Node = NodeConfig{Host: fresh.Node.Host} // as RunProxy does
 	}
-	// The files may have changed under the same names.
-	tlsErr := c.reloadTLS(fresh.Proxy.TLS.leg(), fresh.Proxy.ServerTLS.leg())
-	access, accessErr := ReadAccess(fresh.Proxy.Auth) // if one of them is wrong, all stay as they were
-	if accessErr == nil && c.proxy != nil {
-		c.proxy.SetAccess(access)
-	}
-	now := *c.applied.Load()
-	for _, key := range Changed(now, fresh) {
-		switch {
-		case key == "log.level":
-			c.level.Set(parseLevel(fresh.Log.Level))
-		case key == "postgres.parameters":
-			c.parameters.Publish(fresh.Postgres.Parameters)
-		case strings.HasPrefix(key, "proxy.tls.") || strings.HasPrefix(key, "proxy.server_tls."):
-			if tlsErr != nil {
-				continue // which is told below
-			}
-		case slices.Contains(accessKeys, key):
-			if accessErr != nil {
-				continue // as above
-			}
-		default:
-			c.log.Warn("configuration changed, a restart is needed", "key", key)
-			continue
-		}
-		apply(&now, &fresh, key)
-		c.log.Info("configuration applied", "key", key)
-	}
-	c.applied.Store(&now)
-	return errors.Join(tlsErr, accessErr)
+	return c.adopt(fresh)
 }
 
 // onHangup reloads at each SIGHUP until ctx ends.

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -221,5 +222,35 @@ func TestReloadNamesWhatNeedsARestart(t *testing.T) {
 	}
 	if n := strings.Count(said.String(), "restart is needed"); n != 1 {
 		t.Errorf("%d keys need a restart, want proxy.listen:\n%s", n, said.String())
+	}
+	c.testSet(t, path)
+}
+
+// testSet sets keys on the console: what a reload could change, until the next one.
+func (c *common) testSet(t *testing.T, path string) {
+	t.Helper()
+	for _, set := range []struct{ key, value, want string }{
+		{"log.level", "debug", ""}, {"log_level", "warn", ""}, {"proxy.timeouts.query", "90s", ""}, {"client_idle_timeout", "600", ""},
+		{"max_client_conn", "77", ""}, {"proxy.held_bytes", "5MB", ""},
+		{"log.level", "loud", "log.level"}, {"proxy.max_clients", "none", "proxy.max_clients"}, {"proxy.max_clients", "-1", "proxy.max_clients"},
+		{"proxy.listen", "127.0.0.1:9", "what can: "}, {"max_clients", "1", "proxy.max_clients"}, {"proxy.timeouts.", "1s", "no key"},
+		{"proxy.tls.mode", "loud", "proxy.tls.mode"},
+	} {
+		if err := c.set(set.key, set.value); (err == nil) != (set.want == "") || err != nil && !strings.Contains(err.Error(), set.want) {
+			t.Errorf("SET %s = %s: %v", set.key, set.value, err)
+		}
+	}
+	got := c.applied.Load()
+	if c.level.Level() != parseLevel("warn") || got.Proxy.Timeouts.Query != 90*time.Second || got.Proxy.Timeouts.ClientIdle != 10*time.Minute ||
+		got.Proxy.MaxClients != 77 || got.Proxy.HeldBytes != 5<<20 {
+		t.Errorf("in force: level %s, %+v", c.level.Level(), got.Proxy)
+	}
+	for _, s := range c.settings() {
+		if s.Key == "proxy.max_clients" && (s.Value != "77" || !s.Changeable) {
+			t.Errorf("SHOW CONFIG: %+v", s)
+		}
+	}
+	if err := c.reload(path); err != nil || c.applied.Load().Proxy.MaxClients == 77 || c.level.Level() != parseLevel("info") {
+		t.Errorf("behind RELOAD: %v, %+v", err, c.applied.Load().Proxy)
 	}
 }
