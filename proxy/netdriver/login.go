@@ -49,6 +49,12 @@ func (c *Client) login(ctx context.Context) bool {
 	}
 	var server *pool.Stream
 	if outcome.OK && req.Streams() {
+		if len(outcome.Before) > 0 { // no session will say it
+			if _, err := c.conn.Write(outcome.Before); err != nil {
+				return false
+			}
+		}
+		outcome.Before = nil
 		server, outcome = c.openStream(ctx, req, outcome)
 	}
 	c.mu.Lock()

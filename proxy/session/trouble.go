@@ -95,6 +95,11 @@ func (s *Session) serverError(now replication.Instant, p wire.Piece, out *Action
 		s.srv.Meter.failed(t.Code)
 		s.showError(o, t, p, out)
 	}
+	s.settleError(o, t, ended)
+}
+
+// settleError takes back what an error of the oldest request has made void; ended: it has ended a copy.
+func (s *Session) settleError(o *wire.Owed[request], t wire.Trouble, ended bool) {
 	s.forgetStatement(&o.Ref, t)
 	s.prepareFailed(&o.Ref)
 	if o.Injected && s.aheadOfQuery() {
