@@ -15,7 +15,7 @@ func (s *Session) askServer(now replication.Instant, out *Actions) {
 		ticket = s.since
 	}
 	s.need = s.makeNeed(now, ticket)
-	if s.turn.recalls {
+	if s.turn.recalls || s.need.Kind == router.Write {
 		s.need.Again = s.sequenceOn
 	}
 	s.waiting = true
@@ -85,8 +85,11 @@ func (s *Session) letGo(how Detach, reason string, out *Actions) {
 		how, reason = Discard, "what it still answers is unknown"
 	}
 	s.srv.settings = s.settings.now.have
-	if s.srv.sequenced {
+	switch {
+	case s.srv.sequenced:
 		s.sequenceOn = s.srv.ID
+	case s.advanced:
+		s.sequenceOn = 0 // a default may have called nextval here: what the other connection would tell may be old
 	}
 	if how == Discard {
 		s.srv.settings = nil

@@ -6,6 +6,7 @@ import (
 
 	"github.com/walgate/walgate/proxy/wire"
 	"github.com/walgate/walgate/proxy/wire/wiretest"
+	"github.com/walgate/walgate/replication"
 	"github.com/walgate/walgate/router"
 )
 
@@ -99,6 +100,27 @@ func TestRecall(t *testing.T) {
 	r = newRig(t)
 	r.s.mode = PoolSession
 	r.expect("session pooling", r.query("select lastval()"), "T D(select lastval()) C(SELECT 1) Z(I)")
+}
+
+// TestRecallAgain: behind nextval outside a transaction, what may advance sequences prefers the same server connection; once
+// it had to run on another one, the value of the first may be old and is not told.
+func TestRecallAgain(t *testing.T) {
+	r := newRig(t)
+	other := r.newServer(replication.RolePrimary, "a")
+	r.query("select nextval('s')")
+	first := r.idle[0]
+	for _, sql := range []string{"insert 1", "select currval('s')"} {
+		r.idle = []*ServerFacts{first, other}
+		r.query(sql)
+		if last := r.idle[len(r.idle)-1]; last != first {
+			t.Errorf("%s ran on server connection %d, want %d", sql, last.ID, first.ID)
+		}
+	}
+	r.expect("the value", r.query("select currval('s')"), "T D(select currval('s')) C(SELECT 1) Z(I)")
+	r.idle = []*ServerFacts{other}
+	r.query("select 1 for update")
+	r.idle = []*ServerFacts{first, other}
+	r.expect("behind a write elsewhere", r.query("select currval('s')"), "E(55000) Z(I)")
 }
 
 // TestRoleQuestion: the question by which drivers look for the primary is answered for the endpoint.

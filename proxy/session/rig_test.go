@@ -199,6 +199,10 @@ func (r *rig) grant() {
 		return
 	}
 	var f *ServerFacts
+	if i := slices.IndexFunc(r.idle, func(c *ServerFacts) bool { return c.ID == r.need.Again }); i >= 0 {
+		again := r.idle[i]
+		r.idle = append(slices.Delete(r.idle, i, i+1), again)
+	}
 	for i := len(r.idle) - 1; i >= 0; i-- {
 		if c := r.idle[i]; c.Role == role && c.Node == node && (role == replication.RoleStandby || c.Epoch == view.Epoch) {
 			f = c
