@@ -2,7 +2,10 @@ package proxy_test
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -17,10 +20,16 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+// binaries is where Debian puts PostgreSQL's programs.
 const binaries = "/usr/lib/postgresql/15/bin"
+
+// programs chooses the PostgreSQL under test; what it lacks besides the server is taken from binaries.
+// go test ./proxy -postgres /usr/local/pgsql-18/bin
+var programs = flag.String("postgres", binaries, "directory with the programs of the PostgreSQL under test")
 
 // postgres is one real PostgreSQL on a free port.
 type postgres struct {
+	bin  string // directory of its programs
 	dir  string
 	host string // also the directory of its socket, for direct connections without a password
 	port int
@@ -31,18 +40,24 @@ type postgres struct {
 // startPostgres makes a cluster with the roles app/secret and walgate_monitor/monitor; the test's end removes it.
 func startPostgres(t *testing.T) *postgres {
 	t.Helper()
-	if _, err := os.Stat(filepath.Join(binaries, "postgres")); err != nil {
+	return startPostgresOf(t, *programs)
+}
+
+// startPostgresOf does it with the programs in bin.
+func startPostgresOf(t *testing.T, bin string) *postgres {
+	t.Helper()
+	if _, err := os.Stat(filepath.Join(bin, "postgres")); err != nil {
 		if os.Getenv("WALGATE_REQUIRE_POSTGRES") == "1" {
 			t.Fatal("no PostgreSQL binaries, and WALGATE_REQUIRE_POSTGRES=1")
 		}
-		t.Skip("SKIPPED: no PostgreSQL binaries in ", binaries)
+		t.Skip("SKIPPED: no PostgreSQL binaries in ", bin)
 	}
 	dir, err := os.MkdirTemp("/tmp", "walgate-proxy-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	p := &postgres{dir: dir, host: "127.0.0.1", port: freePort(t)}
+	p := &postgres{bin: bin, dir: dir, host: "127.0.0.1", port: freePort(t)}
 	if os.Getuid() == 0 {
 		owner, err := user.Lookup("postgres")
 		if err != nil {
@@ -55,6 +70,7 @@ func startPostgres(t *testing.T) *postgres {
 			t.Fatal(err)
 		}
 	}
+	p.reach(t)
 	out, err := p.command("initdb", "-D", p.data(), "-U", "postgres", "--auth-local=trust", "--auth-host=scram-sha-256",
 		"--no-sync", "-E", "UTF8", "--locale=C").CombinedOutput()
 	if err != nil {
@@ -87,21 +103,99 @@ func (p *postgres) startStandby(t *testing.T) *postgres {
 			t.Fatal(err)
 		}
 	}
-	standby := &postgres{dir: dir, host: p.host, port: freePort(t), as: p.as}
-	out, err := p.command("pg_basebackup", "-D", standby.data(), "-h", p.dir, "-p", strconv.Itoa(p.port), "-U", "postgres",
-		"-R", "-X", "stream", "-c", "fast", "--no-sync").CombinedOutput()
-	if err != nil {
-		t.Fatalf("pg_basebackup: %v\n%s", err, out)
-	}
+	standby := &postgres{bin: p.bin, dir: dir, host: p.host, port: freePort(t), as: p.as}
+	p.copyTo(t, standby)
 	standby.start(t)
 	t.Cleanup(func() { standby.stop(t) })
 	return standby
 }
 
+// copyTo makes the data of a streaming standby. The programs under test may lack pg_basebackup, and another version's may
+// refuse this server; then the files are copied here.
+func (p *postgres) copyTo(t *testing.T, standby *postgres) {
+	t.Helper()
+	if p.has("pg_basebackup") {
+		out, err := p.command("pg_basebackup", "-D", standby.data(), "-h", p.dir, "-p", strconv.Itoa(p.port), "-U", "postgres",
+			"-R", "-X", "stream", "-c", "fast", "--no-sync").CombinedOutput()
+		if err != nil {
+			t.Fatalf("pg_basebackup: %v\n%s", err, out)
+		}
+		return
+	}
+	ctx := testContext(t)
+	conn, err := pgx.Connect(ctx, p.direct("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	begin, end := "select pg_backup_start('copy', true)", "select labelfile from pg_backup_stop(false)"
+	if query[int](t, conn, "select current_setting('server_version_num')::int") < 150000 {
+		begin, end = "select pg_start_backup('copy', true, false)", "select labelfile from pg_stop_backup(false, false)"
+	}
+	mustExec(t, conn, begin)
+	if out, err := p.command("cp", "-R", p.data(), standby.data()).CombinedOutput(); err != nil {
+		t.Fatalf("cp: %v\n%s", err, out)
+	}
+	label := query[string](t, conn, end)
+	if err := os.Remove(filepath.Join(standby.data(), "postmaster.pid")); err != nil {
+		t.Fatal(err)
+	}
+	settings, err := os.ReadFile(filepath.Join(p.data(), "postgresql.auto.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings = fmt.Appendf(settings, "primary_conninfo = 'host=%s port=%d user=postgres'\n", p.dir, p.port)
+	for name, content := range map[string]string{"backup_label": label, "standby.signal": "", "postgresql.auto.conf": string(settings)} {
+		standby.write(t, name, content)
+	}
+}
+
+// write makes a file among the data.
+func (p *postgres) write(t *testing.T, name, content string) {
+	t.Helper()
+	path := filepath.Join(p.data(), name)
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if p.as == nil {
+		return
+	}
+	if err := os.Chown(path, int(p.as.Uid), int(p.as.Gid)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// reach copies the programs to where the server's user may run them, if it may not where they are.
+func (p *postgres) reach(t *testing.T) {
+	t.Helper()
+	err := p.command("postgres", "--version").Run()
+	if !errors.Is(err, fs.ErrPermission) {
+		return
+	}
+	programs := filepath.Join(p.dir, "programs")
+	if out, err := exec.Command("cp", "-R", filepath.Dir(p.bin), programs).CombinedOutput(); err != nil {
+		t.Fatalf("cp: %v\n%s", err, out)
+	}
+	p.bin = filepath.Join(programs, filepath.Base(p.bin))
+}
+
+// has reports whether a program is among those under test.
+func (p *postgres) has(name string) bool {
+	_, err := os.Stat(filepath.Join(p.bin, name))
+	return err == nil
+}
+
 func (p *postgres) data() string { return filepath.Join(p.dir, "data") }
 
 func (p *postgres) command(name string, args ...string) *exec.Cmd {
-	cmd := exec.Command(filepath.Join(binaries, name), args...)
+	path := filepath.Join(p.bin, name)
+	if !p.has(name) {
+		path = filepath.Join(binaries, name)
+	}
+	if _, err := os.Stat(path); err != nil {
+		path = name
+	}
+	cmd := exec.Command(path, args...)
 	cmd.Dir = p.dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.as, Pdeathsig: syscall.SIGQUIT}
 	return cmd

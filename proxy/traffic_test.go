@@ -195,7 +195,18 @@ func open(c chan struct{}, after time.Duration) {
 
 func TestCancel(t *testing.T) {
 	s := newSetup(t, nil)
-	conn := s.connect(t)
+	for protocol, size := range map[string]int{"3.0": 4, "3.2": 32} {
+		t.Run("protocol "+protocol, func(t *testing.T) {
+			conn := s.connect(t, "min_protocol_version="+protocol+" max_protocol_version="+protocol)
+			if key := conn.PgConn().SecretKey(); len(key) != size {
+				t.Errorf("a key of %d bytes, want %d", len(key), size)
+			}
+			s.testCancel(t, conn)
+		})
+	}
+}
+
+func (s *setup) testCancel(t *testing.T, conn *pgx.Conn) {
 	mustExec(t, conn, "select 1")
 	result := make(chan error, 1)
 	go func() {

@@ -71,6 +71,19 @@ unit() {
 # The tests of package proxy run on epoll loops; what does not take long runs on the other driver too.
 goroutines() { go test -count=1 -timeout 8m -skip 'Corpus|Leak|Consistency|Hostile' ./proxy -loops 0; }
 
+# What depends on the version of PostgreSQL, with others than this machine's; all: WALGATE_POSTGRES_VERSIONS="13 14 16 17 18".
+versions() {
+	local version tests='Login|Queries|Copy|Cancel|Listen|Batches|ReadsOnStandby|Statements.*|SessionState|AnswersAlike'
+	tests+='|ReplicationCommandsErrorsAndCancel|LogicalReplication|IdleSessionsSurviveRestart|ProcessIDs|PlaceInSequence'
+	for version in ${WALGATE_POSTGRES_VERSIONS-18}; do
+		if ! scripts/versions.sh "$version"; then
+			echo "SKIPPED: nothing was tested with PostgreSQL $version, its programs could not be had"
+			continue
+		fi
+		go test -count=1 -timeout 8m ./proxy -postgres "$PWD/.cache/postgres/$version/bin" -run "^Test($tests)\$" || return 1
+	done
+}
+
 # The race detector is slow, so that under it the simulator runs a few seeds only; here it runs all of them.
 simulator() { go test -count=1 -timeout 8m -run '^TestSimulator' ./ha; }
 
@@ -78,7 +91,7 @@ e2e() { go test -race -count=1 -timeout 12m ./e2e/...; }
 
 case ${1:-all} in
 lint) checks ;;
-unit) stage "prepare" prepare && stage "unit tests" unit && stage "goroutine driver" goroutines && stage "simulator" simulator ;;
+unit) stage "prepare" prepare && stage "unit tests" unit && stage "goroutine driver" goroutines && stage "versions of PostgreSQL" versions && stage "simulator" simulator ;;
 e2e) stage "prepare" prepare && stage "clients" clients && e2e || failed+=("end-to-end tests") ;;
 all)
 	stage "prepare" prepare
@@ -86,6 +99,7 @@ all)
 	checks
 	stage "unit tests" unit
 	stage "goroutine driver" goroutines
+	stage "versions of PostgreSQL" versions
 	stage "simulator" simulator
 	echo "== so far $SECONDS s; end-to-end tests"
 	e2e || failed+=("end-to-end tests")
