@@ -33,6 +33,9 @@ type court struct {
 // newCourt makes both servers with the corpus' schema in the database app.
 func newCourt(t *testing.T) *court {
 	s := newSetup(t, func(c *proxy.Config) { c.MaxStatusAge, c.Level = time.Hour, router.LevelEventual })
+	if version := s.pg.version(t); version < 140000 {
+		t.Skip("SKIPPED: the corpus needs PostgreSQL 14, this is ", version)
+	}
 	s.pg.exec(t, "alter system set autovacuum = off", "alter system set max_prepared_transactions = 0", "select pg_reload_conf()",
 		"alter role app superuser")
 	c := &court{t: t, s: s}

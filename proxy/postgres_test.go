@@ -40,12 +40,7 @@ type postgres struct {
 // startPostgres makes a cluster with the roles app/secret and walgate_monitor/monitor; the test's end removes it.
 func startPostgres(t *testing.T) *postgres {
 	t.Helper()
-	return startPostgresOf(t, *programs)
-}
-
-// startPostgresOf does it with the programs in bin.
-func startPostgresOf(t *testing.T, bin string) *postgres {
-	t.Helper()
+	bin := *programs
 	if _, err := os.Stat(filepath.Join(bin, "postgres")); err != nil {
 		if os.Getenv("WALGATE_REQUIRE_POSTGRES") == "1" {
 			t.Fatal("no PostgreSQL binaries, and WALGATE_REQUIRE_POSTGRES=1")
@@ -129,7 +124,7 @@ func (p *postgres) copyTo(t *testing.T, standby *postgres) {
 	}
 	defer func() { _ = conn.Close(ctx) }()
 	begin, end := "select pg_backup_start('copy', true)", "select labelfile from pg_backup_stop(false)"
-	if query[int](t, conn, "select current_setting('server_version_num')::int") < 150000 {
+	if p.version(t) < 150000 {
 		begin, end = "select pg_start_backup('copy', true, false)", "select labelfile from pg_stop_backup(false, false)"
 	}
 	mustExec(t, conn, begin)
@@ -177,6 +172,18 @@ func (p *postgres) reach(t *testing.T) {
 		t.Fatalf("cp: %v\n%s", err, out)
 	}
 	p.bin = filepath.Join(programs, filepath.Base(p.bin))
+}
+
+// version is the server's number, 150018 for 15.18.
+func (p *postgres) version(t *testing.T) int {
+	t.Helper()
+	ctx := testContext(t)
+	conn, err := pgx.Connect(ctx, p.direct("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	return query[int](t, conn, "select current_setting('server_version_num')::int")
 }
 
 // has reports whether a program is among those under test.

@@ -78,13 +78,7 @@ func newSetup(t *testing.T, change func(*proxy.Config)) *setup {
 
 func newSetupWith(t *testing.T, change func(*proxy.Config), registry *prometheus.Registry, more ...func(*proxy.Deps)) *setup {
 	t.Helper()
-	return newSetupOn(t, startPostgres(t), change, registry)
-}
-
-// newSetupOn starts a proxy in front of pg.
-func newSetupOn(t *testing.T, pg *postgres, change func(*proxy.Config), registry *prometheus.Registry) *setup {
-	t.Helper()
-	s := &setup{pg: pg, gate: new(replication.Gate)}
+	s := &setup{pg: startPostgres(t), gate: new(replication.Gate)}
 	s.view, s.board = new(replication.Feed[replication.View]), new(replication.Feed[replication.StatusBoard])
 	cfg := testConfig()
 	if change != nil {
