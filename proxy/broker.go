@@ -95,7 +95,7 @@ func (b *broker) pick(st *state, t *pool.Ticket) router.Choice {
 	in.Members = t.Members
 	reads := in.Kind == router.Read || in.Target == router.TargetReplica
 	in.Wait = reads && !t.Hurried && now.Sub(n.Arrival) < patience(n)
-	if reads && len(st.view.Members) > 1 && (in.Requirement.PrimaryOnly || in.Proven != "" || in.Wait) {
+	if reads && len(st.view.Members) > 1 && (in.Requirement.PrimaryOnly || in.Proven != "") {
 		b.wake()
 	}
 	t.Token, t.Proof = in.Requirement.Token, in.Requirement.Proof()
@@ -103,6 +103,7 @@ func (b *broker) pick(st *state, t *pool.Ticket) router.Choice {
 	t.Lost = t.Lost || in.Requirement.Lost // told once, whichever round it was
 	choice := router.Pick(in)
 	if in.Wait && choice.Node == "" && !choice.Refused {
+		b.wake() // for those that come next
 		b.hasten()
 	}
 	if choice.Role == replication.RoleStandby && choice.Node == t.Avoid {

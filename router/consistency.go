@@ -60,6 +60,9 @@ func (c *Consistency) ReadFrom(status replication.Status, now replication.Instan
 	c.sticky, c.life, c.readAt = status.Node, status.Life, now
 }
 
+// OnStandby reports whether the session's last turn was a read on a standby.
+func (c *Consistency) OnStandby() bool { return c.sticky != "" }
+
 // Raise makes the session see what the token stands for. lost tells that it did not survive a change of primary: then
 // the session must see what did survive. What the view can't tell yet is decided by Require.
 func (c *Consistency) Raise(t CausalToken, view *replication.View) (lost bool) {

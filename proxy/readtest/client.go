@@ -18,7 +18,7 @@ type client struct {
 	random *rand.Rand
 	conn   *pgx.Conn
 	own    []int         // the logical sessions, which are also their rows
-	seen   map[int]int64 // by row: no session of the connection may see less again
+	seen   map[int]sight // by row: no session of the connection may see less again
 	token  string        // to be taken over by the next connection
 	since  time.Time     // of the first failure in a row; zero: there is none
 }
@@ -91,6 +91,9 @@ func (c *client) connect(ctx context.Context) error {
 		return err
 	}
 	cfg.RuntimeParams["walgate.consistency"] = c.Level
+	if c.Fallback != "" {
+		cfg.RuntimeParams["walgate.fallback"] = c.Fallback
+	}
 	if c.token != "" {
 		cfg.RuntimeParams["walgate.token"] = c.token
 	}
@@ -188,7 +191,12 @@ func (c *client) expect(session, row int) read {
 func (c *client) saw(o read, value int64, standby bool) {
 	o.value, o.standby, o.most = value, standby, c.sent[o.row].Load()
 	c.run.saw(o)
-	c.seen[o.row] = max(c.seen[o.row], value)
+	seen := c.seen[o.row]
+	seen.anywhere = max(seen.anywhere, value)
+	if !standby {
+		seen.primary = max(seen.primary, value)
+	}
+	c.seen[o.row] = seen
 	c.left.Add(-1)
 }
 

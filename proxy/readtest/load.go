@@ -14,6 +14,7 @@ import (
 type Load struct {
 	Connect     func(ctx context.Context) (string, error) // the connection string of the next connection
 	Level       string                                    // walgate.consistency of the sessions
+	Fallback    string                                    // walgate.fallback of the sessions; empty: that of the proxy
 	Table       string                                    // see Schema
 	Connections int
 	Sessions    int           // logical ones, at least as many
@@ -70,7 +71,7 @@ func (l *Load) Run(ctx context.Context) (*Report, error) {
 
 // client uses one connection for its logical sessions, until all reads are done.
 func (r *run) client(ctx context.Context, number int) error {
-	c := &client{run: r, random: rand.New(rand.NewPCG(uint64(number), uint64(r.Sessions))), seen: map[int]int64{}}
+	c := &client{run: r, random: rand.New(rand.NewPCG(uint64(number), uint64(r.Sessions))), seen: map[int]sight{}}
 	for id := number; id < r.Sessions; id += r.Connections {
 		c.own = append(c.own, id)
 	}

@@ -16,8 +16,10 @@ type Report struct {
 	// What must not be: a read of a session's own row without its last acknowledged write; a read that shows less than
 	// the session saw before; a read without what was acknowledged to anybody before it began; a value that nobody wrote.
 	Stale, Backward, Old, Invented Anomalies
-	// Early counts backward reads of values that had not been acknowledged to their writer when the later read began: a
-	// standby shows a commit as soon as it has replayed it, the primary once the commit has come back from its wait.
+	// Early counts the one kind of step back that is not promised away: a standby has shown a commit before its writer was
+	// told of it, and the primary does not show it yet, because the commit has not come back from its wait. It is told
+	// apart by what the sessions know: the value had only been seen on standbys, it was not acknowledged when the later
+	// read began, and that read ran on the primary.
 	Early Anomalies
 
 	History []Operation
@@ -51,9 +53,21 @@ type read struct {
 	value        int64
 	began        time.Duration
 	standby      bool
-	// before is what must be seen: own, the session's last acknowledged write of its row (0 elsewhere); seen, what it
-	// saw last; acked, what was acknowledged to anybody when the read began; most, the newest value sent when it ended.
-	own, seen, acked, most int64
+	// What must be seen: own, the session's last acknowledged write of its row (0 elsewhere); seen, what its connection
+	// saw before; acked, what was acknowledged to anybody when the read began; most, the newest value sent when it ended.
+	own, acked, most int64
+	seen             sight
+}
+
+// sight is what a connection has seen of a row: the newest value anywhere, and the newest on a primary.
+type sight struct{ anywhere, primary int64 }
+
+// least is what a read has to show that nobody may have seen less than before.
+func (o *read) least() int64 {
+	if o.standby {
+		return o.seen.anywhere
+	}
+	return max(o.seen.primary, min(o.seen.anywhere, o.acked))
 }
 
 func (r *run) saw(o read) {
@@ -67,16 +81,16 @@ func (r *run) saw(o read) {
 		rep.Standby++
 	}
 	text := func() string {
-		return fmt.Sprintf("at %s session %d read %d of row %d on a %s; own %d, seen %d, acknowledged %d, sent %d",
-			o.began, o.session, o.value, o.row, where, o.own, o.seen, o.acked, o.most)
+		return fmt.Sprintf("at %s session %d read %d of row %d on a %s; own %d, seen %d (on a primary %d), acknowledged %d, sent %d",
+			o.began, o.session, o.value, o.row, where, o.own, o.seen.anywhere, o.seen.primary, o.acked, o.most)
 	}
 	if o.value < o.own {
 		rep.Stale.add("%s", text())
 	}
 	switch {
-	case o.value < min(o.seen, o.acked):
+	case o.value < o.least():
 		rep.Backward.add("%s", text())
-	case o.value < o.seen:
+	case o.value < o.seen.anywhere:
 		rep.Early.add("%s", text())
 	}
 	if o.value < o.acked {

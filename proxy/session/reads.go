@@ -214,7 +214,8 @@ func (s *Session) makeNeed(now, ticket replication.Instant) Need {
 	if s.retry.primary {
 		r.Target = router.TargetPrimary
 	}
-	if kind == router.Read && r.Level == router.LevelSession && r.Wait < s.cfg.ReturnWait && s.comeback.attempt() {
+	if kind == router.Read && r.Level == router.LevelSession && r.Wait < s.cfg.ReturnWait &&
+		(s.consistency.OnStandby() || s.comeback.attempt()) {
 		r.Wait = s.cfg.ReturnWait
 	}
 	return Need{
