@@ -6,6 +6,7 @@ import (
 	"maps"
 	mathrand "math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/walgate/walgate/proxy/session"
@@ -22,25 +23,28 @@ type registry struct {
 
 	last    uint32
 	entries map[uint32]member
-	seats   map[place]*seat // of those that are logged in
-	admins  int             // of those in entries: clients of the console
+	drivers []driver          // which members name by the place here
+	secrets map[uint32]string // cancel keys that are too long for a member
+	seats   map[place]*seat   // of those that are logged in
+	admins  int               // of those in entries: clients of the console
 	// Those that are logged in, by database and by user.
 	databases, users map[string]int
-	// Those that have not logged in: all, and by address.
-	logins int
-	from   map[netip.Addr]int
+	// Those that have not logged in, with their addresses (zero: a unix socket), and how many there are of each.
+	knocking map[uint32]netip.Addr
+	from     map[netip.Addr]int
 
 	gone sync.Cond // of mu: an entry was removed, or turned out to be an administrator's
 }
 
+// member is one client. There may be many thousands that do nothing: it is small.
 type member struct {
-	driver driver
-	secret string // empty before login
-	seat   *seat  // nil before, and for clients of the console
-	admin  bool   // a client of the console
+	seat   *seat // nil before login, and for clients of the console
 	since  replication.Instant
-	from   netip.Addr // zero for a unix socket
-	knocks bool       // it has not logged in
+	secret [4]byte // the cancel key of protocol 3.0
+	driver uint8
+	keyed  bool // it has logged in
+	long   bool // its cancel key is in registry.secrets instead
+	admin  bool // a client of the console
 }
 
 // seat counts the clients of one database and user.
@@ -50,7 +54,11 @@ type seat struct {
 }
 
 func newRegistry(limit, logins, from int) *registry {
-	r := &registry{from: map[netip.Addr]int{}, last: firstID(), entries: map[uint32]member{}, seats: map[place]*seat{}, databases: map[string]int{}, users: map[string]int{}}
+	r := &registry{
+		last: firstID(), entries: map[uint32]member{}, secrets: map[uint32]string{},
+		knocking: map[uint32]netip.Addr{}, from: map[netip.Addr]int{},
+		seats: map[place]*seat{}, databases: map[string]int{}, users: map[string]int{},
+	}
 	r.gone.L = &r.mu
 	r.limit(limit, logins, from)
 	return r
@@ -81,7 +89,7 @@ func (r *registry) enter(d driver, from netip.Addr) (id uint32, full string) {
 	switch {
 	case len(r.entries) >= r.max:
 		return 0, "proxy.max_clients"
-	case r.logins >= r.maxLogins:
+	case len(r.knocking) >= r.maxLogins:
 		return 0, "proxy.limits.logins"
 	case r.maxFrom > 0 && from.IsValid() && r.from[from] >= r.maxFrom:
 		return 0, "proxy.limits.address_logins"
@@ -92,20 +100,40 @@ func (r *registry) enter(d driver, from netip.Addr) (id uint32, full string) {
 			break
 		}
 	}
-	r.entries[r.last] = member{driver: d, since: boottime.Now(), from: from, knocks: true}
-	r.logins++
+	r.entries[r.last] = member{driver: r.place(d), since: boottime.Now()}
+	r.knocking[r.last] = from
 	r.from[from]++
 	return r.last, ""
 }
 
-// knocked notes that a client has logged in, or has left without. Called with mu held.
-func (r *registry) knocked(m *member) {
-	if !m.knocks {
-		return
+// place returns what members call the driver. Called with mu held.
+func (r *registry) place(d driver) uint8 {
+	at := slices.Index(r.drivers, d)
+	if at < 0 {
+		at = len(r.drivers)
+		r.drivers = append(r.drivers, d)
 	}
-	m.knocks = false
-	r.logins--
-	less(r.from, m.from)
+	return uint8(at)
+}
+
+// knocked notes that a client has logged in, or has left without. Called with mu held.
+func (r *registry) knocked(id uint32) {
+	if from, ok := r.knocking[id]; ok {
+		delete(r.knocking, id)
+		less(r.from, from)
+	}
+}
+
+// key notes the cancel key of a client that has logged in. Called with mu held.
+func (r *registry) key(id uint32, m member, secret []byte) {
+	m.keyed, m.long = true, len(secret) != len(m.secret)
+	if m.long {
+		r.secrets[id] = string(secret)
+	} else {
+		m.secret = [4]byte(secret)
+	}
+	r.entries[id] = m
+	r.knocked(id)
 }
 
 // pass notes that another driver serves the client from now on.
@@ -113,7 +141,7 @@ func (r *registry) pass(id uint32, d driver) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if m, ok := r.entries[id]; ok {
-		m.driver = d
+		m.driver = r.place(d)
 		r.entries[id] = m
 	}
 }
@@ -124,8 +152,11 @@ func (r *registry) leave(id uint32) {
 	defer r.mu.Unlock()
 	m := r.entries[id]
 	s := m.seat
-	r.knocked(&m)
+	r.knocked(id)
 	delete(r.entries, id)
+	if m.long {
+		delete(r.secrets, id)
+	}
 	defer r.gone.Broadcast()
 	if m.admin {
 		r.admins--
@@ -166,9 +197,8 @@ func (r *registry) admit(id uint32, secret []byte, at place, rule *PoolRule) *se
 	s.clients++
 	r.databases[at.database]++
 	r.users[at.user]++
-	m.secret, m.seat = string(secret), s
-	r.knocked(&m)
-	r.entries[id] = m
+	m.seat = s
+	r.key(id, m, secret)
 	return nil
 }
 
@@ -177,9 +207,8 @@ func (r *registry) admitConsole(id uint32, secret []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if m, ok := r.entries[id]; ok {
-		m.secret, m.admin = string(secret), true
-		r.knocked(&m)
-		r.entries[id] = m
+		m.admin = true
+		r.key(id, m, secret)
 		r.admins++
 		r.gone.Broadcast()
 	}
@@ -250,10 +279,14 @@ func (r *registry) byKey(id uint32, secret []byte) driver {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := r.entries[id]
-	if len(m.secret) == 0 || subtle.ConstantTimeCompare([]byte(m.secret), secret) != 1 {
+	own := m.secret[:]
+	if m.long {
+		own = []byte(r.secrets[id])
+	}
+	if !m.keyed || subtle.ConstantTimeCompare(own, secret) != 1 {
 		return nil
 	}
-	return m.driver
+	return r.drivers[m.driver]
 }
 
 func (r *registry) count() int {

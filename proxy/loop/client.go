@@ -37,11 +37,9 @@ type client struct {
 	login    *entrance // nil once it has logged in
 	server   *server   // attached
 	ticket   *pool.Ticket
-	rest     []byte // read, but not dealt with
+	rest     *buffer // read, but not dealt with; nil: nothing
 	cutter   wire.Cutter
-	bytes    int64 // of client frames since the last server
-	user     string
-	database string
+	bytes    int64          // of client frames since the last server
 	remote   netip.AddrPort // zero: a unix socket
 	stage    stage
 	stopped  bool // reading of the client
@@ -107,8 +105,8 @@ func (c *client) writeMore() bool {
 // read reads once, behind what was left over; false when there is nothing to deal with. What it returns lies in buffer.
 func (c *client) read(buffer []byte) (data []byte, ok bool) {
 	kept := 0
-	if len(c.rest) > 0 {
-		kept = copy(buffer, c.rest)
+	if c.rest != nil {
+		kept = copy(buffer, c.rest.bytes)
 		c.loop.recycle(c.rest)
 		c.rest = nil
 		if kept == len(buffer) {
@@ -121,7 +119,7 @@ func (c *client) read(buffer []byte) (data []byte, ok bool) {
 		return buffer[:kept+n], true
 	}
 	if kept > 0 {
-		c.rest = c.loop.leftover(buffer[:kept])
+		c.rest = c.loop.keep(buffer[:kept])
 	}
 	if errno != unix.EAGAIN && errno != unix.EINTR {
 		c.left()
@@ -158,7 +156,7 @@ func (c *client) take(data []byte, full bool) {
 	case c.stage != stageSession:
 		return
 	case at < len(data):
-		c.rest = l.leftover(data[at:])
+		c.rest = l.keep(data[at:])
 	}
 	if c.ticket == nil {
 		c.bytes = 0
@@ -168,13 +166,13 @@ func (c *client) take(data []byte, full bool) {
 // goOn deals with what was read before.
 func (c *client) goOn() {
 	c.resuming = false
-	data := c.rest
-	if c.stopped || len(data) == 0 || c.stage != stageSession {
+	rest := c.rest
+	if c.stopped || rest == nil || c.stage != stageSession {
 		return
 	}
 	c.rest = nil
-	c.take(data, len(data) >= readBuffer)
-	c.loop.recycle(data)
+	c.take(rest.bytes, rest.size() >= readBuffer)
+	c.loop.recycle(rest)
 }
 
 // tell gives the session an event and carries out what it says.
@@ -194,7 +192,7 @@ func (c *client) left() {
 		return
 	}
 	c.gone, c.broken = true, true
-	c.pending = nil
+	c.loop.drop(&c.socket)
 	c.loop.shut(&c.socket)
 	if c.stage != stageSession {
 		if c.login != nil {
@@ -229,8 +227,9 @@ func (c *client) finish() {
 	}
 	c.withdraw()
 	l.shut(&c.socket)
+	l.drop(&c.socket)
 	l.recycle(c.rest)
-	c.rest, c.pending, c.login = nil, nil, nil
+	c.rest, c.login = nil, nil
 	delete(l.clients, c.id)
 	l.driver.hooks.Leave(c.id)
 }

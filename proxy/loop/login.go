@@ -73,7 +73,7 @@ func (c *client) proceed(data []byte) {
 			c.left()
 			return
 		}
-		c.rest = c.loop.leftover(data[at:])
+		c.rest = c.loop.keep(data[at:])
 	}
 }
 
@@ -184,7 +184,6 @@ func (c *client) startup(packet, data []byte) {
 		return // refused; the session has said Close
 	}
 	req := c.login.request
-	c.user, c.database = req.User, req.Database
 	conversation, step := l.driver.door.Login(c.id, c.peer(), req)
 	c.login.conversation = conversation
 	c.step(step)
@@ -226,10 +225,10 @@ func (c *client) step(step login.Step) {
 // resumeLogin goes on after something that had to wait.
 func (c *client) resumeLogin(step login.Step) {
 	c.step(step)
-	if data := c.rest; len(data) > 0 && c.stage != stageEnded && c.stage != stageBlocked {
+	if rest := c.rest; rest != nil && c.stage != stageEnded && c.stage != stageBlocked {
 		c.rest = nil
-		c.proceed(data)
-		c.loop.recycle(data)
+		c.proceed(rest.bytes)
+		c.loop.recycle(rest)
 	}
 }
 

@@ -24,7 +24,7 @@ type loop struct {
 	looked replication.Instant // when the wait ended, and by which of the runtime's clock
 	began  time.Time
 	buffer []byte
-	spare  [][]byte // buffers for what is left over of a read
+	spare  []*buffer // for what can't be dealt with at once
 
 	clients  map[uint32]*client // by id
 	timers   timers
@@ -265,30 +265,6 @@ func (l *loop) forget(s *socket, final bool) {
 	at.generation++
 	if !final {
 		_ = unix.EpollCtl(l.poller.fd, unix.EPOLL_CTL_DEL, s.fd, nil) // as above
-	}
-}
-
-// leftover returns a copy of b.
-func (l *loop) leftover(b []byte) []byte {
-	var kept []byte
-	if n := len(l.spare); n > 0 {
-		kept = l.spare[n-1]
-		l.spare = l.spare[:n-1]
-	}
-	return append(kept[:0], b...)
-}
-
-// Bounds of what is kept for reuse.
-const (
-	maxSpare     = 16
-	maxSpareSize = 16 << 10
-	maxTickets   = 256
-)
-
-// recycle takes back a buffer of leftover.
-func (l *loop) recycle(b []byte) {
-	if cap(b) > 0 && cap(b) <= maxSpareSize && len(l.spare) < maxSpare {
-		l.spare = append(l.spare, b)
 	}
 }
 

@@ -115,7 +115,8 @@ func (c *client) cancel(s *server) {
 func (c *client) request() bool {
 	l := c.loop
 	t := c.ticket
-	t.Database, t.User, t.Bytes, t.Now = c.database, c.user, c.bytes, l.now
+	t.User, t.Database = c.session.Login()
+	t.Bytes, t.Now = c.bytes, l.now
 	t.Reset()
 	ps, failure := l.driver.servers.Request(t)
 	switch {
@@ -171,7 +172,7 @@ func (c *client) attach(ps *pool.Server) session.Event {
 	t, s := c.ticket, ps.Driver.(*server)
 	c.ticket, c.server, c.bytes = nil, s, 0
 	s.owner = c
-	if len(s.rest) > 0 { // it has said something since it was lent
+	if s.rest != nil { // it has said something since it was lent
 		l.deferred = append(l.deferred, s.goOn)
 	}
 	l.attached = t.Need.Consistency
@@ -192,7 +193,7 @@ func (c *client) detach(keep bool) {
 	c.server, s.owner = nil, nil
 	s.stop(false)
 	s.full = false
-	keep = keep && len(s.pending) == 0 && !s.broken && !s.cutter.InMessage()
+	keep = keep && s.pending == nil && !s.broken && !s.cutter.InMessage()
 	c.loop.giveBack(s.pool, keep)
 }
 
@@ -232,7 +233,7 @@ func (c *client) raise() bool {
 }
 
 func (c *client) becameFull(s *socket) bool {
-	if s.full || len(s.pending) <= c.loop.driver.cfg.HighWater {
+	if s.full || s.pending.size() <= c.loop.driver.cfg.HighWater {
 		return false
 	}
 	s.full = true
@@ -246,7 +247,7 @@ func (c *client) beginClose(said bool) {
 	if c.stage >= stageClosing {
 		return
 	}
-	if c.broken || !said && len(c.pending) == 0 {
+	if c.broken || !said && c.pending == nil {
 		c.finish()
 		return
 	}
@@ -257,7 +258,7 @@ func (c *client) beginClose(said bool) {
 	}
 	c.stopped = false
 	l.want(&c.socket, c.events|readable)
-	if len(c.pending) == 0 {
+	if c.pending == nil {
 		_ = unix.Shutdown(c.fd, unix.SHUT_WR) // an error means that it is closed already
 	}
 	l.timers.arm(c, l.now.Add(l.driver.cfg.Linger))

@@ -25,8 +25,8 @@ type server struct {
 	conn    *conn
 	owner   *client // that has it attached
 	cutter  wire.Cutter
-	rest    []byte // read, but not dealt with
-	stopped bool   // reading of the server
+	rest    *buffer // read, but not dealt with; nil: nothing
+	stopped bool    // reading of the server
 	ended   bool
 }
 
@@ -132,7 +132,7 @@ func (l *loop) Adopt(ps *pool.Server, t *pool.Ticket) {
 	ps.Rehome(l, s.conn) // if it is closed already, reading tells
 	l.post(func() {
 		events := uint32(readable)
-		if len(s.pending) > 0 { // somebody has it already
+		if s.pending != nil { // somebody has it already
 			events |= writable
 		}
 		if s.stopped {
@@ -197,7 +197,7 @@ func (l *loop) Move(ps *pool.Server, t *pool.Ticket) {
 			granted(t, ps)
 			return
 		}
-		if len(s.rest) > 0 || s.cutter.InMessage() || len(s.pending) > 0 {
+		if s.rest != nil || s.cutter.InMessage() || s.pending != nil {
 			_ = s.conn.Close() // the other keeper will notice
 		}
 		s.ended = true
@@ -225,7 +225,10 @@ func (s *server) ready(events uint32) {
 		}
 		return
 	}
-	kept := copy(l.buffer, s.rest)
+	kept := 0
+	if s.rest != nil {
+		kept = copy(l.buffer, s.rest.bytes)
+	}
 	if kept == len(l.buffer) { // it waits for its owner
 		s.goOn()
 		return
@@ -247,13 +250,13 @@ func (s *server) ready(events uint32) {
 
 // goOn deals with what was read before.
 func (s *server) goOn() {
-	data := s.rest
-	if s.ended || s.stopped || len(data) == 0 {
+	rest := s.rest
+	if s.ended || s.stopped || rest == nil {
 		return
 	}
 	s.rest = nil
-	s.take(data, len(data) >= readBuffer)
-	s.loop.recycle(data)
+	s.take(rest.bytes, rest.size() >= readBuffer)
+	s.loop.recycle(rest)
 }
 
 // take deals with what was read: it is the owner's; what comes while nobody has the server is observed.
@@ -296,7 +299,7 @@ func (s *server) take(data []byte, full bool) {
 		}
 	}
 	if !s.ended && at < len(data) {
-		s.rest = l.leftover(data[at:])
+		s.rest = l.keep(data[at:])
 	}
 	if l.driver.draining.Load() && s.pool.Primary() {
 		l.driver.hooks.Turned()
@@ -364,7 +367,7 @@ func (s *server) stop(on bool) {
 		return
 	}
 	l.want(&s.socket, s.events|readable)
-	if len(s.rest) > 0 {
+	if s.rest != nil {
 		l.deferred = append(l.deferred, s.goOn)
 	}
 }
@@ -379,8 +382,9 @@ func (s *server) end() {
 	l.forget(&s.socket, true)
 	s.conn.release()
 	s.fd = -1
+	l.drop(&s.socket)
 	l.recycle(s.rest)
-	s.rest, s.pending = nil, nil
+	s.rest = nil
 	s.pool.Ended()
 	if c := s.owner; c != nil {
 		c.detach(false)

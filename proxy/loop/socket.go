@@ -9,9 +9,9 @@ type socket struct {
 	fd      int
 	events  uint32 // what it is watched for
 	watched bool
-	full    bool // Full has been said
-	broken  bool // nothing more can be written
-	pending []byte
+	full    bool    // Full has been said
+	broken  bool    // nothing more can be written
+	pending *buffer // nil: none
 }
 
 // Reading and writing, in the words of epoll_ctl(2).
@@ -20,9 +20,6 @@ const (
 	writable = unix.EPOLLOUT
 	over     = unix.EPOLLERR | unix.EPOLLHUP // reported whether or not it is asked for
 )
-
-// maxPendingKept bounds the memory that a socket keeps for unwritten bytes when there are none.
-const maxPendingKept = 16 << 10
 
 // read reads once.
 func (l *loop) read(fd int, b []byte) (int, unix.Errno) {
@@ -35,14 +32,16 @@ func (l *loop) send(s *socket, b []byte) {
 	if s.broken || len(b) == 0 {
 		return
 	}
-	if len(s.pending) == 0 {
-		b = l.write(s, b)
-		if len(b) == 0 || s.broken {
-			return
-		}
-		l.want(s, s.events|writable)
+	if s.pending != nil {
+		s.pending.bytes = append(s.pending.bytes, b...)
+		return
 	}
-	s.pending = append(s.pending, b...)
+	b = l.write(s, b)
+	if len(b) == 0 || s.broken {
+		return
+	}
+	s.pending = l.keep(b)
+	l.want(s, s.events|writable)
 }
 
 // write writes what the kernel takes and returns the rest.
@@ -69,20 +68,22 @@ func (l *loop) write(s *socket, b []byte) []byte {
 
 // flush writes what is pending; it reports whether nothing is left.
 func (l *loop) flush(s *socket) bool {
-	if len(s.pending) == 0 {
+	if s.pending == nil {
 		return true
 	}
-	rest := l.write(s, s.pending)
-	s.pending = s.pending[:copy(s.pending, rest)]
-	if s.broken {
-		s.pending = nil
-	}
-	if len(s.pending) > 0 {
+	all := s.pending.bytes
+	rest := l.write(s, all)
+	if len(rest) > 0 && !s.broken {
+		s.pending.bytes = all[:copy(all, rest)]
 		return false
 	}
+	l.drop(s)
 	l.want(s, s.events&^writable)
-	if cap(s.pending) > maxPendingKept {
-		s.pending = nil
-	}
 	return true
+}
+
+// drop forgets what is pending.
+func (l *loop) drop(s *socket) {
+	l.recycle(s.pending)
+	s.pending = nil
 }

@@ -93,7 +93,7 @@ type Failure struct {
 // AuthOutcome is the end of a login conversation.
 type AuthOutcome struct {
 	OK bool
-	// Before is written in front of AuthenticationOk: the last words of the login.
+	// Before is written in front of AuthenticationOk or the error: the last words of the login.
 	Before []byte
 	// Failure is what the client is told when OK is false (FATAL, then Close).
 	Failure Failure

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/walgate/walgate/replication"
 	"github.com/walgate/walgate/router"
 )
 
@@ -18,6 +19,7 @@ type interner struct {
 	identities table[*identity]
 	sets       table[*settingSet]
 	reports    table[*parameterList]
+	choices    table[*choice]
 	bodies     table[*body]
 	text       int           // bytes of text in bodies.young
 	unread     atomic.Uint64 // statements that were parsed under unknown settings
@@ -28,6 +30,13 @@ type identity struct{ user, database string }
 
 // parameterList is what clients have been told (ParameterStatus).
 type parameterList struct{ list []Parameter }
+
+// choice is a server that a statement was given, and why it was this one.
+type choice struct {
+	node replication.NodeID
+	why  string // constant text
+	role replication.Role
+}
 
 // Limits of an interner: entries of each kind that are kept, bytes of statement text, and the longest text that is
 // shared.
@@ -140,6 +149,25 @@ func (in *interner) report(list []Parameter) *parameterList {
 	want := &parameterList{list: list}
 	in.reports.add(d.sum, want)
 	return want
+}
+
+// choice returns the shared choice.
+func (in *interner) choice(node replication.NodeID, why string, role replication.Role) *choice {
+	d := in.lock()
+	defer in.mu.Unlock()
+	d.add(string(node))
+	d.add(why)
+	d.mix(uint64(role))
+	if found, ok := in.choices.find(d.sum); ok && found.is(node, why, role) {
+		return found
+	}
+	made := &choice{node, why, role}
+	in.choices.add(d.sum, made)
+	return made
+}
+
+func (c *choice) is(node replication.NodeID, why string, role replication.Role) bool {
+	return c.role == role && c.node == node && c.why == why
 }
 
 // body returns the shared body of a statement, made by build if nobody has it.

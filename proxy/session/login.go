@@ -183,6 +183,7 @@ func (s *Session) authResult(auth *AuthOutcome, out *Actions) {
 	if s.phase != phaseAuth {
 		return
 	}
+	out.put(Client, append(out.own(Client), auth.Before...))
 	if !auth.OK {
 		s.end(failureFields(auth.Failure, severityFatal, errAdminShutdown), out)
 		return
@@ -190,7 +191,7 @@ func (s *Session) authResult(auth *AuthOutcome, out *Actions) {
 	s.mode, s.catalog, s.rule, s.id = auth.PoolMode, auth.Catalog, auth.Reads, auth.ProcessID
 	s.phase = phaseReady
 	s.tellFirst(auth.Parameters)
-	b := wire.AppendAuthenticationOk(append(out.own(Client), auth.Before...))
+	b := wire.AppendAuthenticationOk(out.own(Client))
 	for _, p := range s.told.list {
 		b = wire.AppendParameterStatus(b, p.Name, p.Value)
 	}

@@ -66,6 +66,14 @@ type Session struct {
 	route       route
 }
 
+// Login returns who has logged in, and where; nothing before Startup.
+func (s *Session) Login() (user, database string) {
+	if s.who == nil {
+		return "", ""
+	}
+	return s.who.user, s.who.database
+}
+
 // New makes the session of a client connection that has sent nothing yet. cfg is shared and must outlive the session.
 func New(cfg *Config) *Session {
 	return &Session{cfg: cfg, status: wire.StatusIdle}
@@ -193,9 +201,7 @@ func (s *Session) Info() Info {
 	info := Info{Statements: s.prepared.count(), Application: s.reported("application_name"), Target: s.target(),
 		Level: s.level(), InTransaction: s.status != wire.StatusIdle,
 		Turns: s.turns, Retried: uint64(s.retried), Failed: uint64(s.erred)}
-	if s.who != nil {
-		info.User, info.Database = s.who.user, s.who.database
-	}
+	info.User, info.Database = s.Login()
 	switch s.phase {
 	case phaseStartup, phaseAuth:
 		info.State = StateLogin

@@ -44,9 +44,9 @@ type Piece struct {
 
 // Cutter cuts one direction of a connection into pieces. The zero Cutter is ready. It holds no buffer.
 type Cutter struct {
-	left int64 // bytes of the current message's body that have not been seen
+	left int32 // bytes of the current message's body that have not been seen; no body has more than MaxBody
+	size int32
 	typ  byte
-	size int64
 	// Frontend marks the client's direction, in which the small messages have a limit.
 	Frontend bool
 }
@@ -62,12 +62,9 @@ func (c *Cutter) Cut(buf []byte, full bool) (p Piece, n int, err error) {
 		if len(buf) == 0 {
 			return Piece{}, 0, nil
 		}
-		n = len(buf)
-		if int64(n) > c.left {
-			n = int(c.left)
-		}
-		c.left -= int64(n)
-		return Piece{Type: c.typ, Length: c.size, Bytes: buf[:n:len(buf)], Last: c.left == 0}, n, nil
+		n = min(len(buf), int(c.left))
+		c.left -= int32(n)
+		return Piece{Type: c.typ, Length: int64(c.size), Bytes: buf[:n:len(buf)], Last: c.left == 0}, n, nil
 	}
 	if len(buf) < HeaderLen {
 		return Piece{}, 0, nil
@@ -83,8 +80,8 @@ func (c *Cutter) Cut(buf []byte, full bool) (p Piece, n int, err error) {
 	if !full {
 		return Piece{}, 0, nil
 	}
-	c.typ, c.size = buf[0], body
-	c.left = body - int64(len(buf)-HeaderLen)
+	c.typ, c.size = buf[0], int32(body)
+	c.left = int32(body - int64(len(buf)-HeaderLen))
 	return Piece{Type: c.typ, Length: body, Bytes: buf, First: true}, len(buf), nil
 }
 

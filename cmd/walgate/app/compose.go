@@ -147,6 +147,7 @@ func (c *common) buildProxy(secret []byte) error {
 	mac.Write([]byte("walgate/" + c.cfg.Cluster.Name + "/salts of unknown roles"))
 	cfg.MockSecret = mac.Sum(nil)
 	makeRoom(cfg.Loops)
+	keepLean()
 	c.proxy, err = proxy.New(cfg, c.consoleDeps(proxy.Deps{
 		View: c.follower.Views(), Board: &c.boards, Gate: c.follower.Gate(), Logger: c.log.With("part", "proxy"), Registry: c.registry,
 		Wake: c.monitor.Wake, Hasten: c.monitor.Hasten, Sockets: &c.sockets, Accept: c.accept, Cancel: c.mesh.Cancel,
