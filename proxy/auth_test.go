@@ -128,9 +128,12 @@ func TestStaleSession(t *testing.T) {
 // ALTER ROLE through the proxy outdates all servers; if it was the password, sessions go on with those that there are until
 // somebody has shown the new one.
 func TestPasswordChangeThroughTheProxy(t *testing.T) {
-	for _, most := range []int{2, 20} { // with more sessions than servers, and with room
-		t.Run(fmt.Sprint(most), func(t *testing.T) {
-			s := newSetup(t, func(c *proxy.Config) { c.PoolMax = most })
+	for _, of := range []struct{ most, limit int }{ // servers of the pool, and what PostgreSQL allows the role
+		{1, -1}, {1, 1}, {2, -1}, {20, -1}, // with one for all sessions, with fewer than there are, and with room
+	} {
+		t.Run(fmt.Sprint(of), func(t *testing.T) {
+			s := newSetup(t, func(c *proxy.Config) { c.PoolMax = of.most })
+			s.pg.exec(t, fmt.Sprint("alter role app connection limit ", of.limit))
 			ctx, stop := context.WithCancel(testContext(t))
 			defer stop()
 			var sessions sync.WaitGroup

@@ -477,6 +477,7 @@ func (b *Budget) failed(err error, secret auth.Secret) (again bool) {
 	switch {
 	case full && established > 0:
 		b.shrunk, b.shrunkUntil = established, now.Add(shrinkFor)
+		b.recycling.crowded = b.recycling.active
 	case lasting, b.role == replication.RoleStandby && !renewed:
 		turned = b.waiting.drain()
 	case !b.closed && (b.dialing == 1 && b.waiting.length > 0 || renewed):

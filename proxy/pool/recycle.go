@@ -12,6 +12,8 @@ import (
 // tried at once. Guarded by Budget.mu.
 type recycling struct {
 	active bool
+	// crowded: PostgreSQL has no room for a connection beside those that there are.
+	crowded bool
 	until  replication.Instant // the end of the trial, however it stands
 	pardon uint32              // what Budget.oldest was before
 	spared []*Server           // idle, lent to nobody
@@ -36,12 +38,16 @@ func (b *Budget) recycle(now replication.Instant) {
 	b.probe()
 }
 
-// probe tries to open a connection, for which an idle server is closed if there is no room. Called with mu held.
+// probe tries to open a connection, for which an idle server is closed if there is no room. The last one is not: should the
+// password be known to nobody here, the sessions have nothing else. So the pool may have one connection too many until the
+// trial is over, if the node has room. Called with mu held.
 func (b *Budget) probe() {
 	r := &b.recycling
 	switch {
 	case !r.active || b.dialing > 0 || b.closed:
 	case b.open < b.ceiling() && b.node.warm(b):
+		b.begin()
+	case len(r.spared) == 1 && b.used == 0 && !r.crowded && b.node.warm(b):
 		b.begin()
 	case len(r.spared) > 1 || len(r.spared) == 1 && b.used == 0:
 		b.drop(r.spared[0]) // its end leads here again
