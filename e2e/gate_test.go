@@ -28,6 +28,7 @@ type gate struct {
 	dir    string // configuration, log, sockets
 	port   int
 	api    string
+	drain  string // limit of what a takeover leaves behind; empty: the default
 	reaped sync.WaitGroup
 }
 
@@ -50,6 +51,10 @@ func (g *gate) configure(t *testing.T, level string) {
 	if _, err := os.Stat(g.file("tls.crt")); err == nil {
 		tls = fmt.Sprintf("tls: {cert_file: %s, key_file: %s}", g.file("tls.crt"), g.file("tls.key"))
 	}
+	drain := ""
+	if g.drain != "" {
+		drain = ", drain: " + g.drain
+	}
 	content := fmt.Sprintf(`
 cluster: {name: demo, secret_file: %s}
 store: {endpoints: ["http://127.0.0.1:%d"]}
@@ -57,11 +62,11 @@ proxy:
   id: gate
   listen: "127.0.0.1:%d"
   listeners: [{network: unix, listen: "%s:%d", target: auto}]
-  takeover: {socket: %s}
+  takeover: {socket: %s%s}
   %s
 api: {listen: "127.0.0.1:%d"}
 log: {level: %s}
-`, filepath.Join(g.d.Dir, "secret"), g.d.Port+41, g.port, g.dir, g.port, g.socket(), tls, g.d.Port+71, level)
+`, filepath.Join(g.d.Dir, "secret"), g.d.Port+41, g.port, g.dir, g.port, g.socket(), drain, tls, g.d.Port+71, level)
 	if err := os.WriteFile(g.config(), []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -173,4 +174,53 @@ func (h *held) end(t *testing.T) {
 			t.Errorf("close: %v", err)
 		}
 	}
+}
+
+// TestTakeoverLimits: a paused proxy is not taken over from, and what a takeover leaves behind ends at the limit.
+func TestTakeoverLimits(t *testing.T) {
+	d := StartDemo(t, 1)
+	g := newGate(t, d)
+	g.drain = "4s"
+	g.configure(t, "info")
+	first := g.run(t)
+	g.holder(t)
+	await(t, sqlLimit, "the proxy to know its cluster", func(ctx context.Context) error {
+		var one int
+		return askOnce(ctx, g.dsn(), "select 1", &one)
+	})
+	f := g.facts
+	f.Database = "walgate"
+	console := dial(t, dsn(f, g.addr())+"&default_query_exec_mode=simple_protocol")
+	client := dial(t, g.dsn())
+	do(t, client, "create table limits (n int)")
+	do(t, console, "PAUSE "+g.facts.Database)
+	refused := exec.CommandContext(t.Context(), binary, "proxy", "--config", g.config(), "--takeover")
+	out, err := refused.CombinedOutput()
+	if refused.ProcessState.ExitCode() != 7 || !strings.Contains(string(out), "paused") {
+		t.Errorf("takeover from a paused proxy: %v\n%s", err, out)
+	}
+	do(t, console, "RESUME "+g.facts.Database)
+	do(t, client, "insert into limits values (1)")
+	if p := g.holder(t); p.pid != first.pid {
+		t.Fatalf("process %d holds the takeover socket, want %d", p.pid, first.pid)
+	}
+
+	open := dial(t, g.dsn())
+	do(t, open, "begin")
+	do(t, open, "insert into limits values (2)")
+	g.run(t, "--takeover")
+	second := g.holder(t, first)
+	do(t, client, "insert into limits values (3)")
+	gone(t, first)
+	for name, conn := range map[string]*pgx.Conn{"idle": client, "open": open} {
+		if _, err := conn.Exec(t.Context(), "select 1"); sqlstate(err) != "57P01" && !conn.IsClosed() {
+			t.Errorf("the %s session behind the limit: %v", name, err)
+		}
+	}
+	fresh := dial(t, g.dsn())
+	if got := ask[string](t, fresh, "select string_agg(n::text, ' ' order by n) from limits"); got != "1 3" {
+		t.Errorf("rows %s, want 1 3", got)
+	}
+	second.signal(syscall.SIGTERM)
+	gone(t, second)
 }
