@@ -14,9 +14,9 @@ type recycling struct {
 	active bool
 	// crowded: PostgreSQL has no room for a connection beside those that there are.
 	crowded bool
-	until  replication.Instant // the end of the trial, however it stands
-	pardon uint32              // what Budget.oldest was before
-	spared []*Server           // idle, lent to nobody
+	until   replication.Instant // the end of the trial, however it stands
+	pardon  uint32              // what Budget.oldest was before
+	spared  []*Server           // idle, lent to nobody
 }
 
 // trial bounds a recycling: those whom another pool's connections leave no room must not wait for ever.
