@@ -20,7 +20,8 @@ type meterMetrics struct {
 	wait, turn, transaction               *prometheus.Desc
 	bytes, statements, retries            *prometheus.Desc
 	cancels, discards, errors             *prometheus.Desc
-	connections, waiting                  *prometheus.Desc
+	connections, waiting, most            *prometheus.Desc
+	clients, maxClients                   *prometheus.Desc
 	routes, logins, own, paused, disabled *prometheus.Desc
 }
 
@@ -48,6 +49,9 @@ func newMeterMetrics(s *Server) *meterMetrics {
 		errors:      of("errors_total", "Errors of servers that were passed on to clients.", "sqlstate"),
 		connections: of("connections", "Server connections.", "state"),
 		waiting:     of("waiting_sessions", "Sessions in the queue for a server connection."),
+		most:        of("max_connections", "Limit of the pool's server connections, without the reserve."),
+		clients:     desc("clients", "Clients that are logged in.", "database", "user"),
+		maxClients:  desc("max_clients", "Limit of client connections."),
 		routes:      desc("routes_total", "Choices of a server for a turn, by reason; role held: none for now; refused: an error.", "node", "role", "reason"),
 		logins:      desc("logins_total", "Logins that succeeded."),
 		own:         desc("own_errors_total", "Errors that walgate raised itself.", "sqlstate"),
@@ -58,7 +62,8 @@ func newMeterMetrics(s *Server) *meterMetrics {
 
 func (m *meterMetrics) describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		m.wait, m.turn, m.transaction, m.bytes, m.statements, m.retries, m.cancels, m.discards, m.errors, m.connections, m.waiting,
+		m.wait, m.turn, m.transaction, m.bytes, m.statements, m.retries, m.cancels, m.discards, m.errors, m.connections, m.waiting, m.most,
+		m.clients, m.maxClients,
 		m.routes, m.logins, m.own, m.paused, m.disabled,
 	} {
 		out <- d
@@ -73,6 +78,7 @@ type poolSums struct {
 	retries, cancels, discards             uint64
 	errors                                 map[string]uint64
 	used, idle, parked, opening, inWaiting int
+	most                                   int // 0 for what is summed
 }
 
 func (s *poolSums) add(meter *session.Meter) {
@@ -124,7 +130,11 @@ func (m *meterMetrics) sums() map[labels]*poolSums {
 		of(l).add(meter.Meter)
 	}
 	for _, p := range m.server.pools.Stats() {
-		s := of(poolLabels(p.Key, p.Role.String()))
+		l := poolLabels(p.Key, p.Role.String())
+		s := of(l)
+		if named[l] {
+			s.most = m.server.door.rules.limits(p.Database, p.User).Max
+		}
 		s.used += p.Used
 		s.idle += p.Idle
 		s.parked += p.Parked
@@ -148,7 +158,8 @@ func (m *meterMetrics) collect(out chan<- prometheus.Metric) {
 	counter := func(d *prometheus.Desc, n uint64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
 	}
-	for l, s := range m.sums() {
+	all := m.sums()
+	for l, s := range all {
 		with := func(more ...string) []string { return append(slices.Clone(l[:]), more...) }
 		out <- histogram(m.wait, &s.wait, l[:])
 		out <- histogram(m.turn, &s.turn, l[:])
@@ -168,8 +179,31 @@ func (m *meterMetrics) collect(out chan<- prometheus.Metric) {
 			gauge(m.connections, n, with(state)...)
 		}
 		gauge(m.waiting, s.inWaiting, l[:]...)
+		if s.most > 0 {
+			gauge(m.most, s.most, l[:]...)
+		}
 	}
+	m.collectClients(all, gauge)
 	m.collectProxy(gauge, counter)
+}
+
+// collectClients counts clients by database and user: those whose pools have series of their own, and all others.
+func (m *meterMetrics) collectClients(pools map[labels]*poolSums, gauge func(*prometheus.Desc, int, ...string)) {
+	counts := map[place]int{}
+	for l := range pools {
+		counts[place{l[2], l[3]}] = 0
+	}
+	for at, n := range m.server.sessions.places() {
+		at = place{valid(at.database), valid(at.user)}
+		if _, named := counts[at]; !named {
+			at = place{otherPool, otherPool}
+		}
+		counts[at] += n
+	}
+	for at, n := range counts {
+		gauge(m.clients, n, at.database, at.user)
+	}
+	gauge(m.maxClients, m.server.tuned.Load().MaxClients)
 }
 
 // collectProxy tells what belongs to no pool.

@@ -243,6 +243,17 @@ func (r *registry) full(at place, rule *PoolRule) *session.Failure {
 	return nil
 }
 
+// places returns how many clients are logged in, by database and user.
+func (r *registry) places() map[place]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := make(map[place]int, len(r.seats))
+	for at, s := range r.seats {
+		all[at] = s.clients
+	}
+	return all
+}
+
 // clientCounts returns how many clients are logged in, by database and by user.
 func (r *registry) clientCounts() (databases, users map[string]int) {
 	r.mu.Lock()
