@@ -98,8 +98,9 @@ type Config struct {
 	MaxLag            time.Duration   // see router.Limits
 	MaxStatusAge      time.Duration   // see router.Limits
 	Fallback          router.Fallback // of reads that no standby may serve
-	Wait              time.Duration   // how long a read waits for a standby that is not far enough; 0: not at all
-	ReturnWait        time.Duration   // see session.Config
+	Transactions      router.Transactions
+	Wait              time.Duration // how long a read waits for a standby that is not far enough; 0: not at all
+	ReturnWait        time.Duration // see session.Config
 	LostWrites        session.LostWrites
 	Balance           router.Balance
 	ReturnAfter       time.Duration // how long a standby must have been well before it gets reads again

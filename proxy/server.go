@@ -338,6 +338,7 @@ func (s *Server) sessionConfig(l Listener) *session.Config {
 		ResetQuery: s.cfg.ResetQuery, Failures: &s.failures, Processes: s.pools,
 		Defaults: session.Reads{
 			Level: s.cfg.Level, Fallback: s.cfg.Fallback, MaxLag: s.cfg.MaxLag, MaxLagBytes: s.cfg.MaxLagBytes, Wait: s.cfg.Wait,
+			Transactions: s.cfg.Transactions,
 		},
 		ReturnWait: s.cfg.ReturnWait,
 	}

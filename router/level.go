@@ -115,6 +115,41 @@ func (f Fallback) String() string {
 	}
 }
 
+// Transactions says when a transaction that may write gets its server.
+type Transactions uint8
+
+// The choices. TransactionsUnset leaves it to the next wider scope.
+const (
+	TransactionsUnset   Transactions = iota
+	TransactionsAtBegin              // at BEGIN
+	TransactionsLazy                 // with its first statement: the primary
+	TransactionsReads                // likewise, but a standby until the first statement that is not surely a read
+)
+
+// ParseTransactions reads begin, lazy or reads, in any case.
+func ParseTransactions(s string) (t Transactions, ok bool) {
+	for t := TransactionsAtBegin; t <= TransactionsReads; t++ {
+		if equalFold([]byte(s), t.String()) {
+			return t, true
+		}
+	}
+	return TransactionsUnset, false
+}
+
+// String returns the word that users write.
+func (t Transactions) String() string {
+	switch t {
+	case TransactionsAtBegin:
+		return "begin"
+	case TransactionsLazy:
+		return "lazy"
+	case TransactionsReads:
+		return "reads"
+	default:
+		return ""
+	}
+}
+
 // Hint is what a leading comment /* walgate: target=replica consistency=eventual tag=analytics */ asks for.
 type Hint struct {
 	Target Target

@@ -301,7 +301,7 @@ func (l *login) observe(p session.Parameter) {
 
 // loginQuestion asks for what a server does not report.
 const loginQuestion = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('synchronous_commit'), " +
-	"pg_catalog.current_setting('client_min_messages')"
+	"pg_catalog.current_setting('client_min_messages'), pg_catalog.current_setting('default_transaction_isolation')"
 
 // ask makes sure that the server is in recovery exactly if it should be, and notes the defaults of its role and database.
 func (l *login) ask(role replication.Role) error {
@@ -314,7 +314,7 @@ func (l *login) ask(role replication.Role) error {
 	if err == nil {
 		err = malformed
 	}
-	if err == nil && len(row.Values) != 3 {
+	if err == nil && len(row.Values) != 4 {
 		err = wire.ErrShort
 	}
 	if err != nil {
@@ -323,7 +323,7 @@ func (l *login) ask(role replication.Role) error {
 	if standby := string(row.Values[0]) == "t"; standby != (role == replication.RoleStandby) {
 		return errRole
 	}
-	l.defaults = session.NewDefaults(string(row.Values[1]), string(row.Values[2]))
+	l.defaults = session.NewDefaults(string(row.Values[1]), string(row.Values[2]), string(row.Values[3]))
 	return nil
 }
 

@@ -106,7 +106,7 @@ func (f *fakeServer) serve(conn net.Conn) {
 	b = wire.AppendBackendKeyData(b, 42, []byte("key!"))
 	b = wire.AppendReadyForQuery(b, 'I')
 	// The answer to what a pool asks each server.
-	row := pgproto3.DataRow{Values: [][]byte{[]byte(value[1:2]), []byte("on"), []byte("notice")}}
+	row := pgproto3.DataRow{Values: [][]byte{[]byte(value[1:2]), []byte("on"), []byte("notice"), []byte("read committed")}}
 	if f.standby.Load() {
 		row.Values[0] = []byte("t")
 	}

@@ -57,6 +57,11 @@ func (s *Session) attached(now replication.Instant, a Attachment, out *Actions) 
 		return // as above
 	}
 	s.proven, s.provenAfter = "", 0
+	if s.mistaken(a.Server) {
+		s.retry.primary = true
+		s.letGo(Release, "", out)
+		return // as above
+	}
 	s.noteRoute(&a)
 	s.free = onPrimary(a.Server) || s.need.Kind == router.Write
 	s.granted = true
@@ -115,7 +120,7 @@ func (s *Session) leave(out *Actions) {
 	s.preparing, s.group, s.inTx, s.writes, s.swallow, s.failed, s.localOnly = false, false, false, false, false, false, false
 	s.broken, s.unsure, s.restoreError, s.dismissal = false, false, nil, nil
 	s.opening, s.copyPending, s.copyFailed = nil, false, 0
-	s.hushed, s.advanced = false, false
+	s.hushed, s.advanced, s.lazy, s.swift = false, false, false, false
 	s.watch, s.timedOutAt, s.cancelling, s.async = stopwatch{}, 0, 0, false
 	s.settings.attach(nil)
 	s.serverChunk = chunkNone
@@ -131,8 +136,8 @@ func (s *Session) leave(out *Actions) {
 // mayForward reports whether the next client frame may be written to the server now; if not, it sees to it that the
 // session is woken.
 func (s *Session) mayForward(now replication.Instant, out *Actions) bool {
-	if s.preparing || s.cancelling != 0 {
-		return false
+	if s.preparing || s.cancelling != 0 || !s.group && (s.swift || s.lazy && !s.granted) {
+		return false // a turn whose BEGIN may fail must be over before the next; those of a lazy transaction are examined
 	}
 	start := !s.inTx && !s.group
 	if !onPrimary(s.srv) {
@@ -167,14 +172,12 @@ func (s *Session) mayForward(now replication.Instant, out *Actions) bool {
 // endTurn is called when everything written has been answered and no transaction is open: the server connection goes
 // back, unless something holds it.
 func (s *Session) endTurn(now replication.Instant, out *Actions) {
-	switch {
-	case onPrimary(s.srv):
+	if onPrimary(s.srv) {
 		s.consistency.Touched(now, s.asyncCommits())
 		s.comeback.primary(s.need.Kind == router.Read)
 		s.hushed = false
-	case s.need.Level != router.LevelEventual && s.need.Level != router.LevelBounded: // those may go back in time
-		s.consistency.ReadFrom(s.attachment.Status, now)
-		s.comeback.standby()
+	} else {
+		s.settleReads(now)
 	}
 	if s.clientChunk == chunkPass {
 		return
@@ -191,6 +194,14 @@ func (s *Session) endTurn(now replication.Instant, out *Actions) {
 		s.letGo(Discard, "epoch has passed", out)
 	default:
 		s.letGo(Release, "", out)
+	}
+}
+
+// settleReads notes what the session has seen on a standby.
+func (s *Session) settleReads(now replication.Instant) {
+	if s.need.Level != router.LevelEventual && s.need.Level != router.LevelBounded { // those may go back in time
+		s.consistency.ReadFrom(s.attachment.Status, now)
+		s.comeback.standby()
 	}
 }
 

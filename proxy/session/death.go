@@ -143,7 +143,11 @@ func (s *Session) serverGone(now replication.Instant, cause *wire.ErrorFields, o
 	}
 	switch {
 	case owed == 0 && !s.group && s.clientChunk != chunkPass:
-		if s.status != wire.StatusIdle {
+		switch s.carryOver(); {
+		case s.status == wire.StatusIdle:
+		case s.reopening != nil && (s.deferred || s.lazy) && s.retry.count < maxRetries:
+			s.retry.count++ // nothing is lost that can't begin anew
+		default:
 			s.loseTransaction(cause)
 		}
 	case s.retry.possible || s.retry.dropped:
@@ -153,6 +157,7 @@ func (s *Session) serverGone(now replication.Instant, cause *wire.ErrorFields, o
 		s.retry.count++
 		s.retried++
 		s.sent = 0
+		s.carryOver()
 		if s.since == 0 {
 			s.since = now
 		}
@@ -184,7 +189,7 @@ func (s *Session) clientOwed() (n int) {
 
 // loseTransaction makes the open transaction one that has failed; the client will be told with its next turn.
 func (s *Session) loseTransaction(cause *wire.ErrorFields) {
-	s.ghost, s.reopening = true, nil
+	s.ghost, s.reopening, s.deferred = true, nil, false
 	if s.status == wire.StatusInTransaction {
 		s.untold = cause
 	}
@@ -250,6 +255,7 @@ func (s *Session) failOwed(cause *wire.ErrorFields, out *Actions) {
 		s.clientChunk, s.dropped = chunkDrop, 0
 	}
 	s.ghost = s.status == wire.StatusFailed
+	s.reopening, s.deferred = nil, false
 }
 
 // failOne tells the error of one turn and sets the status that follows from it.

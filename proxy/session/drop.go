@@ -17,7 +17,7 @@ func (s *Session) failTurn(why *wire.ErrorFields, out *Actions) {
 	s.erred++
 	s.say(why, out)
 	if s.reopening != nil {
-		s.reopening = nil
+		s.reopening, s.deferred = nil, false
 		s.status, s.ghost = wire.StatusFailed, true // it was told
 	}
 	if s.srv != nil && (s.ledger.Len() > 0 || s.group || s.status != wire.StatusIdle) {

@@ -36,11 +36,12 @@ type ServerFacts struct {
 
 // Defaults is what is in force on a fresh server connection and is not reported: values of postgresql.conf, ALTER ROLE
 // and ALTER DATABASE.
-type Defaults struct{ asyncCommits, hidesWarnings bool }
+type Defaults struct{ asyncCommits, hidesWarnings, steady bool }
 
-// NewDefaults reads the values of synchronous_commit and client_min_messages.
-func NewDefaults(synchronousCommit, clientMinMessages string) Defaults {
-	return Defaults{asyncCommits: isOff(synchronousCommit), hidesWarnings: !showsWarnings(clientMinMessages)}
+// NewDefaults reads the values of synchronous_commit, client_min_messages and default_transaction_isolation.
+func NewDefaults(synchronousCommit, clientMinMessages, isolation string) Defaults {
+	return Defaults{asyncCommits: isOff(synchronousCommit), hidesWarnings: !showsWarnings(clientMinMessages),
+		steady: isolation != "read committed" && isolation != "read uncommitted"}
 }
 
 // NewServerFacts makes the facts of a server connection that has just logged in. reported are the ParameterStatus

@@ -171,7 +171,7 @@ func (s *Session) answerHere(out *Actions) bool {
 		s.answerCloses(out)
 		return true
 	}
-	if t.own && !t.foreign {
+	if t.own && !t.foreign && s.status == wire.StatusIdle {
 		return s.answerOwn(out)
 	}
 	if t.frames != 1 || s.pend[0] != 'Q' {
@@ -181,8 +181,16 @@ func (s *Session) answerHere(out *Actions) bool {
 	if err != nil {
 		return false
 	}
-	b := out.own(Client)
 	v := &t.verdict
+	if s.status != wire.StatusIdle {
+		if !s.answerUnstarted(v, out) {
+			return false
+		}
+		s.turns++
+		s.consume(t.end, out)
+		return true
+	}
+	b := out.own(Client)
 	switch v.Command {
 	case router.CommandEmpty:
 		if s.unproven { // it may be a driver's ping, which shall fail if the startup parameters do
@@ -206,10 +214,15 @@ func (s *Session) answerHere(out *Actions) bool {
 		s.prepared.clear()
 		b = wire.AppendCommandComplete(b, "DISCARD ALL")
 	case router.CommandBegin:
-		if !s.refuses(v) {
+		if s.refuses(v) {
+			b = wire.AppendErrorResponse(b, *errBeginRefused)
+			break
+		}
+		tag := s.deferBegin(t, text)
+		if tag == "" {
 			return false
 		}
-		b = wire.AppendErrorResponse(b, *errBeginRefused)
+		b = wire.AppendCommandComplete(b, tag)
 	default:
 		return false
 	}

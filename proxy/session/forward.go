@@ -137,11 +137,16 @@ func (s *Session) forwardQuery(p wire.Piece, body []byte, out *Actions) {
 	if r.flags.Has(router.Processes) {
 		changed = s.rewriteProcesses(changed, text, &r)
 	}
-	if changed != nil {
+	switch {
+	case s.swift && changed != nil:
+		s.beginQuery(changed, r, out)
+	case s.swift:
+		s.beginQuery(text, r, out)
+	case changed != nil:
 		s.push1(wire.OwedQuery, r, out)
 		b, at := wire.BeginQuery(out.own(Server))
 		out.put(Server, wire.EndQuery(append(b, changed...), at))
-	} else {
+	default:
 		s.push1(wire.OwedQuery, r, out)
 		s.write(p.Bytes, out)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/walgate/walgate/proxy/wire"
 	"github.com/walgate/walgate/proxy/wire/wiretest"
 	"github.com/walgate/walgate/replication"
+	"github.com/walgate/walgate/router"
 )
 
 // frames are what the fuzzed client says; turns is how many ReadyForQuery it is owed for it.
@@ -76,20 +77,24 @@ func FuzzHandle(f *testing.F) {
 	f.Add([]byte{18, 23, 27, 15, 18, 15, 31, 210, 31, 203})
 	f.Add([]byte{2, 1, 205, 4, 206, 202, 0, 9, 11, 12, 201, 1})
 	f.Add([]byte{36, 34, 35, 37, 34, 35, 15})
+	f.Add([]byte{2, 0, 30, 1, 4, 2, 7, 204, 17, 22, 27, 15, 192, 5, 2, 19, 23, 27, 15})
 	f.Fuzz(func(t *testing.T, script []byte) {
 		if len(script) > 60 {
 			return
 		}
-		play(t, script)
+		for how := router.TransactionsAtBegin; how <= router.TransactionsReads; how++ {
+			play(t, script, how)
+		}
 	})
 }
 
-func play(t *testing.T, script []byte) {
+func play(t *testing.T, script []byte, how router.Transactions) {
 	r := newRig(t)
+	r.cfg.Defaults.Transactions = how
 	g := &game{r: r}
 	defer func() {
 		if t.Failed() {
-			t.Log(spell(script))
+			t.Log(how, spell(script))
 		}
 	}()
 	for _, op := range script {

@@ -18,10 +18,10 @@ func TestAsyncDefault(t *testing.T) {
 		before   string
 		async    bool
 	}{
-		{"flushed", NewDefaults("on", "notice"), "", false},
-		{"default", NewDefaults("off", "notice"), "", true},
-		{"default overruled", NewDefaults("off", "notice"), "set synchronous_commit = on", false},
-		{"local is flushed", NewDefaults("local", "notice"), "", false},
+		{"flushed", NewDefaults("on", "notice", "read committed"), "", false},
+		{"default", NewDefaults("off", "notice", "read committed"), "", true},
+		{"default overruled", NewDefaults("off", "notice", "read committed"), "set synchronous_commit = on", false},
+		{"local is flushed", NewDefaults("local", "notice", "read committed"), "", false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := newRig(t)
@@ -51,8 +51,8 @@ func TestHiddenWarnings(t *testing.T) {
 	}{
 		{"shown", Defaults{}, nil, false},
 		{"setting", Defaults{}, []string{"set client_min_messages = error"}, true},
-		{"default", NewDefaults("on", "error"), nil, true},
-		{"default overruled", NewDefaults("on", "error"), []string{"set client_min_messages = warning"}, false},
+		{"default", NewDefaults("on", "error", "read committed"), nil, true},
+		{"default overruled", NewDefaults("on", "error", "read committed"), []string{"set client_min_messages = warning"}, false},
 		{"for the transaction", Defaults{}, []string{"begin", "set local client_min_messages = error"}, true},
 		{"for a transaction that is over", Defaults{}, []string{"begin", "set local client_min_messages = error", "commit"}, false},
 	}

@@ -68,11 +68,12 @@ func (s *Session) opens(v *router.Verdict, text []byte, stored string, rows uint
 	case onPrimary(s.srv):
 	case v.Command == router.CommandBegin && !s.inTx:
 		s.opening = append(append([]byte(nil), text...), stored...)
+		s.lazy = s.turn.begins && s.need.Kind == router.Read
 		s.steady = v.Flags.Has(router.TxRepeatableRead | router.TxSerializable)
 		if level, ok := s.settings.now.want.value("default_transaction_isolation"); ok && level != "read committed" {
 			s.steady = true
 		}
-	case s.opening == nil:
+	case s.opening == nil, s.lazy: // of a lazy one each turn is examined
 	case s.steady || rows != 0 || v.Kind != router.Read || v.Flags.Has(router.State|router.LocalState|router.TxControl) ||
 		v.Command != router.CommandSelect && v.Command != router.CommandShow && v.Command != router.CommandEmpty:
 		s.opening = nil
@@ -84,6 +85,14 @@ func (s *Session) reopen(out *Actions) bool {
 	if s.reopening == nil || s.inTx {
 		return false
 	}
+	if !onPrimary(s.srv) && s.need.Kind == router.Read {
+		s.lazy, s.opening = true, s.reopening
+	}
+	if s.swiftly() {
+		s.inTx, s.swift = true, true
+		s.beginGroup(out)
+		return false
+	}
 	b, at := wire.BeginQuery(out.own(Server))
 	out.put(Server, wire.EndQuery(append(b, s.reopening...), at))
 	s.inject(wire.OwedQuery, request{bits: reopens})
@@ -93,7 +102,7 @@ func (s *Session) reopen(out *Actions) bool {
 
 // reopened goes on with the transaction.
 func (s *Session) reopened(status byte, out *Actions) {
-	s.preparing, s.reopening = false, nil
+	s.preparing = false
 	if status == wire.StatusInTransaction {
 		return
 	}

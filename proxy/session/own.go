@@ -22,7 +22,7 @@ type own struct {
 // local reports whether it is answered without a server.
 func (o *own) local() bool { return o.cmd != router.CommandShow || o.name != ownToken }
 
-var ownNames = [...]string{ownTarget, ownConsistency, ownMaxLag, ownFallback, ownTag, ownToken, ownRoute}
+var ownNames = [...]string{ownTarget, ownConsistency, ownMaxLag, ownFallback, ownTransactions, ownTag, ownToken, ownRoute}
 
 // ownStatement reads a statement about one of walgate's own parameters; nil if it is none, or not to be read.
 func (s *Session) ownStatement(v *router.Verdict, text []byte) *own {
@@ -97,6 +97,10 @@ func (s *Session) showOwn(name string) (columns, values []string) {
 	case ownFallback:
 		if value = r.Fallback.String(); value == "" {
 			value = router.FallbackPrimary.String()
+		}
+	case ownTransactions:
+		if value = r.Transactions.String(); value == "" {
+			value = router.TransactionsAtBegin.String()
 		}
 	case ownMaxLag:
 		value = r.lagText()

@@ -18,7 +18,9 @@ type Reads struct {
 	// MaxLag and MaxLagBytes: NoLimit is none.
 	MaxLag      time.Duration
 	MaxLagBytes int64
-	Wait        time.Duration // how long a read waits for a standby that is not far enough; only in Config.Defaults
+	// Transactions: TransactionsUnset in all scopes counts as TransactionsAtBegin.
+	Transactions router.Transactions
+	Wait         time.Duration // how long a read waits for a standby that is not far enough; only in Config.Defaults
 }
 
 // NoLimit is a limit on lag that there is not.
@@ -41,6 +43,9 @@ func (r Reads) over(wider *Reads) Reads {
 	if r.MaxLagBytes == 0 {
 		r.MaxLagBytes = wider.MaxLagBytes
 	}
+	if r.Transactions == router.TransactionsUnset {
+		r.Transactions = wider.Transactions
+	}
 	if r.Wait == 0 {
 		r.Wait = wider.Wait
 	}
@@ -59,14 +64,15 @@ const (
 // walgate's own parameters. The values of the first ones are kept with the session's settings; token and route are not
 // settings, but answer for the session.
 const (
-	ownPrefix      = "walgate."
-	ownTarget      = "walgate.target"
-	ownConsistency = "walgate.consistency"
-	ownMaxLag      = "walgate.max_lag"
-	ownFallback    = "walgate.fallback"
-	ownTag         = "walgate.tag"
-	ownToken       = "walgate.token"
-	ownRoute       = "walgate.route"
+	ownPrefix       = "walgate."
+	ownTarget       = "walgate.target"
+	ownConsistency  = "walgate.consistency"
+	ownMaxLag       = "walgate.max_lag"
+	ownFallback     = "walgate.fallback"
+	ownTransactions = "walgate.transactions"
+	ownTag          = "walgate.tag"
+	ownToken        = "walgate.token"
+	ownRoute        = "walgate.route"
 )
 
 // ownReads is what a set of settings says about reads.
@@ -85,6 +91,8 @@ func (a *settingSet) readOwn() {
 			a.own.Level, _ = router.ParseLevel(e.value)
 		case ownFallback:
 			a.own.Fallback, _ = router.ParseFallback(e.value)
+		case ownTransactions:
+			a.own.Transactions, _ = router.ParseTransactions(e.value)
 		case ownMaxLag:
 			a.own.MaxLag, a.own.MaxLagBytes, _ = parseMaxLag(e.value)
 		case ownTag:
@@ -129,6 +137,9 @@ func checkOwn(severity, name, value string) *wire.ErrorFields {
 	case ownFallback:
 		_, ok = router.ParseFallback(value)
 		choices = "Available values: primary, error."
+	case ownTransactions:
+		_, ok = router.ParseTransactions(value)
+		choices = "Available values: begin, lazy, reads."
 	case ownMaxLag:
 		_, _, ok = parseMaxLag(value)
 		choices = "Available values: a duration (500ms, 10s), an amount of data (B, kB, MB, GB, TB), or 0 for no limit."
@@ -209,6 +220,9 @@ func (s *Session) makeNeed(now, ticket replication.Instant) Need {
 		kind = router.Write // its later statements would not see what is acknowledged meanwhile
 	}
 	if isolation, ok := s.settings.now.want.value("default_transaction_isolation"); ok && isolation == "serializable" {
+		kind = router.Write
+	}
+	if (t.begins || s.reopening != nil) && !s.mayBeLazy(&r) {
 		kind = router.Write
 	}
 	if s.retry.primary {

@@ -35,6 +35,7 @@ func (s *Session) serverReady(now replication.Instant, p wire.Piece, out *Action
 		s.retried++
 		s.srv.Meter.retried()
 		s.sent = 0
+		s.carryOver()
 		switch {
 		case s.retry.scrub:
 			s.letGo(Discard, "it refused a write", out)
@@ -46,6 +47,7 @@ func (s *Session) serverReady(now replication.Instant, p wire.Piece, out *Action
 		return // advance asks for another
 	}
 	s.srv.Meter.answered(&s.watch, now, status == wire.StatusIdle, s.ledger.Len() > 0)
+	unbegun := s.swift && status == wire.StatusIdle // BEGIN was refused, or could not be read with what is behind it
 	s.turnAnswered(status, out)
 	s.quietSince = now
 	if s.localOnly {
@@ -57,7 +59,12 @@ func (s *Session) serverReady(now replication.Instant, p wire.Piece, out *Action
 		return
 	}
 	s.tellReports(out)
-	s.pass(p.Bytes, out)
+	if unbegun {
+		s.status, s.ghost = wire.StatusFailed, true
+		s.tellReady(out)
+	} else {
+		s.pass(p.Bytes, out)
+	}
 	s.answerLocals(out)
 	if s.broken { // another ReadyForQuery may follow
 		out.detach(Discard, "what it still answers is unknown")
@@ -93,6 +100,7 @@ func (s *Session) turnAnswered(status byte, out *Actions) {
 		s.inTx, s.unsure = status != wire.StatusIdle, false
 	}
 	s.failed, s.swallow = false, false
+	s.reopening, s.deferred, s.swift = nil, false, false
 	s.retry = retry{}
 	s.timedOutAt = 0
 	s.flushHeld(out)
@@ -114,6 +122,8 @@ func (s *Session) injectedReady(r request, status byte, out *Actions) {
 		s.end(nil, out)
 	case r.bits&reopens != 0:
 		s.reopened(status, out)
+	case r.bits&abandons != 0:
+		s.abandoned(status, out)
 	case r.bits&restores == 0:
 	case s.restoreError == nil:
 		if status == wire.StatusIdle {
@@ -135,7 +145,7 @@ func (s *Session) restoreFailed(out *Actions) {
 	s.restoreError = nil
 	s.letGo(Discard, "settings were refused", out)
 	s.lostPins()
-	if over && s.status == wire.StatusIdle && why.Code != errCanceled.Code && s.refusals < maxRefusals {
+	if over && (s.status == wire.StatusIdle || s.deferred) && why.Code != errCanceled.Code && s.refusals < maxRefusals {
 		s.refusals++
 		return // advance asks for another
 	}

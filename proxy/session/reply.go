@@ -184,6 +184,10 @@ func (s *Session) completed(r *request, p wire.Piece, out *Actions) {
 		s.serverProtocol(out)
 		return
 	}
+	if r.bits&(begins|begun) == begins {
+		r.bits |= begun
+		return
+	}
 	if r.effect != nil && r.effect.tag != "" {
 		s.applyPrepared(r.effect.cmd, r.effect)
 		tag := r.effect.tag

@@ -208,7 +208,7 @@ func (s *Session) showError(o *wire.Owed[request], t wire.Trouble, p wire.Piece,
 		st = r.prev
 	}
 	named := st != nil && st.canonical != st.name && bytes.Contains(t.Message, []byte(canonicalPrefix))
-	if !p.Last || !named && r.edits == nil && !o.Injected {
+	if !p.Last || !named && r.edits == nil && !o.Injected && r.bits&begins == 0 {
 		s.pass(p.Bytes, out)
 		if !p.Last {
 			s.serverChunk = chunkPass
@@ -224,6 +224,9 @@ func (s *Session) showError(o *wire.Owed[request], t wire.Trouble, p wire.Piece,
 			position, err := strconv.Atoi(string(text))
 			if err != nil {
 				return text
+			}
+			if r.bits&begins != 0 {
+				position = max(position-len(s.reopening)-len(";"), 1)
 			}
 			return strconv.AppendInt(nil, int64(r.edits.asked(position)), 10)
 		case field == 'M' && named:

@@ -25,9 +25,14 @@ type turn struct {
 	hint     router.Hint
 	tag      string // of the hint
 	token    string // of the hint
-	block    bool   // it begins or ends a transaction block
-	own      bool   // it has a statement about walgate's own parameters that is answered here
-	foreign  bool   // it has another statement
+	flags    router.Flags
+	synced   bool // it ended with Sync
+	begins   bool // it begins with a BEGIN whose transaction may begin on a standby
+	moves    bool // it takes a lazy transaction to the primary
+	reads    bool // it does more than to end a transaction
+	block    bool // it begins or ends a transaction block
+	own      bool // it has a statement about walgate's own parameters that is answered here
+	foreign  bool // it has another statement
 }
 
 // retry says whether the turn may run again elsewhere.
@@ -167,20 +172,34 @@ func (s *Session) look(t *turn, p wire.Piece) {
 		switch {
 		case err == nil && t.fresh && len(name) == 0: // its Parse was looked at
 		case err != nil, st == nil && !t.parsed:
-			t.write, t.foreign = true, true
+			t.write, t.foreign, t.flags = true, true, t.flags|router.Executes
 		case st != nil:
 			s.hinted(t, &st.verdict.Hint, nil, st.asked)
+			if t.flags |= st.verdict.Flags; st.sql || st.large {
+				t.flags |= router.Executes
+			}
 			t.block = t.block || st.verdict.Flags.Has(router.TxControl)
 			t.recalls = t.recalls || st.verdict.Flags.Has(router.Recalls|router.Sequence)
 			t.noteOwn(st.about)
-			t.write = t.write || !s.mayRead(s.judged(st), []byte(nil), st.text) || s.wasRefused(st.fingerprint)
+			v := s.judged(st)
+			reads := s.mayRead(v, []byte(nil), st.text) && !s.wasRefused(st.fingerprint)
+			if s.mayBegin(t, v, st.asked) {
+				break
+			}
+			t.judgeMove(v, reads)
+			t.write = t.write || !reads
 		}
-	case 'D', 'E':
+	case 'E':
+		t.needs = true
+		if _, rows, err := wire.ParseExecute(body); err != nil || rows != 0 {
+			t.moves = true // a portal can't be taken along
+		}
+	case 'D':
 		t.needs = true
 	case 'F':
 		t.needs, t.write, t.complete, t.foreign = true, true, true, true
 	case 'S':
-		t.complete = true
+		t.complete, t.synced = true, true
 	case 'H':
 		t.complete, t.flush = t.needs || t.frames == 0, t.needs
 	}
@@ -191,9 +210,27 @@ func (s *Session) judge(t *turn, v *router.Verdict, text []byte) {
 	s.hinted(t, &v.Hint, text, "")
 	t.block = t.block || v.Flags.Has(router.TxControl)
 	t.noteOwn(s.ownStatement(v, text))
-	if !s.mayRead(v, text, "") || s.catalog != nil && s.catalog.Refuses() && s.wasRefused(router.Fingerprint(text, s.opts)) {
-		t.write = true
+	t.flags |= v.Flags
+	reads := s.mayRead(v, text, "") && !(s.catalog != nil && s.catalog.Refuses() && s.wasRefused(router.Fingerprint(text, s.opts)))
+	if v.Command == router.CommandBegin && s.mayBegin(t, v, string(text)) {
+		return
 	}
+	t.judgeMove(v, reads)
+	t.write = t.write || !reads
+}
+
+// mayBegin reports whether a statement is a BEGIN at the beginning of the turn whose transaction may begin on a standby, and
+// notes it.
+func (s *Session) mayBegin(t *turn, v *router.Verdict, text string) bool {
+	if v.Command != router.CommandBegin || v.Flags != router.TxControl || t.reads || t.moves || s.status != wire.StatusIdle {
+		return false
+	}
+	if r, _ := s.reads(); r.Transactions != router.TransactionsReads || s.mode != PoolTransaction {
+		return false
+	}
+	d, ok := readBegin([]byte(text), s.opts)
+	t.begins = ok && !d.said && !d.writes
+	return t.begins
 }
 
 // wasRefused reports whether a standby has refused such a statement.
@@ -305,6 +342,9 @@ func (s *Session) beginTurn(now replication.Instant, out *Actions) bool {
 
 // push writes the next frame that waits, if it may be written.
 func (s *Session) push(now replication.Instant, out *Actions) bool {
+	if s.lazy && !s.group && !s.granted && !s.examine(out) {
+		return false
+	}
 	if s.preparing || s.sent == len(s.pend) || !s.mayForward(now, out) {
 		return false
 	}

@@ -83,6 +83,10 @@ type work struct {
 	// has one snapshot for all. reopening: it is being taken there.
 	opening, reopening []byte
 	steady             bool
+	// deferred: the transaction of which the client was told has begun nowhere, or its first turn may run again (reopening
+	// is what begins it); settled: steady does not depend on the server's defaults; bound: it insists on writing. swift: it
+	// begins with the turn in progress. lazy: it is on a standby, until the first turn that does more than to read.
+	deferred, settled, bound, swift, lazy bool
 	// dismissal is the error with which the server ended the connection while it did nothing that lasts.
 	dismissal *wire.ErrorFields
 	// localOnly: a commit of the turn was made, but its wait for the standby was cancelled.
@@ -163,5 +167,8 @@ const (
 	elsewhere                     // what a standby does not have, in a transaction that is bound to it: written as a statement that fails
 	recalls                       // currval or lastval without what they ask for: written as a statement that fails
 	rereads                       // may change the settings by which statements are read
+	begins                        // BEGIN stands ahead of it in its query string
+	begun                         // the CommandComplete of that has come
+	abandons                      // injected: ends a lazy transaction, which goes on elsewhere
 	refused                       // a transaction block where there may be none: written as a statement that fails
 )

@@ -400,6 +400,7 @@ func proxyConfig(cfg Config) (proxy.Config, error) {
 		ResetQuery: p.Pool.ResetQuery, Timeouts: session.Timeouts(p.Timeouts),
 	}
 	c.Fallback, _ = router.ParseFallback(p.Routing.Fallback) // Validate has checked it, as for what follows
+	c.Transactions, _ = router.ParseTransactions(p.Routing.Transactions)
 	if p.Routing.LostWrites == "error" {
 		c.LostWrites = session.LostError
 	}
@@ -408,7 +409,7 @@ func proxyConfig(cfg Config) (proxy.Config, error) {
 		target, _ := router.ParseTarget(l.Target)
 		c.Listeners = append(c.Listeners, proxy.Listener{
 			Network: cmp.Or(l.Network, "tcp"), Address: l.Listen, Target: target, TLS: listenerTLS(l.TLS),
-			Reads:     reads("", l.Consistency, l.Fallback, l.MaxLag, l.MaxLagBytes),
+			Reads:     reads("", l.Consistency, l.Fallback, l.Transactions, l.MaxLag, l.MaxLagBytes),
 			ReusePort: l.ReusePort, Backlog: l.Backlog, Mode: l.fileMode(), Group: l.Group, ProxyFrom: prefixes(l.ProxyFrom),
 		})
 	}
@@ -425,7 +426,7 @@ func (p *ProxyConfig) poolRules() []proxy.PoolRule {
 	for _, o := range append(slices.Clone(p.Pools), PoolRuleConfig{}) {
 		all = append(all, proxy.PoolRule{
 			Database: o.Database, User: o.User, Mode: poolMode(cmp.Or(o.Mode, p.Pool.Mode)),
-			Reads: reads(o.Target, o.Consistency, o.Fallback, o.MaxLag, o.MaxLagBytes),
+			Reads: reads(o.Target, o.Consistency, o.Fallback, o.Transactions, o.MaxLag, o.MaxLagBytes),
 			Servers: pool.Limits{
 				Max: cmp.Or(o.Max, p.Pool.Max), Min: cmp.Or(o.Min, p.Pool.Min), Reserve: cmp.Or(o.Reserve, p.Pool.Reserve),
 				Database: cmp.Or(o.MaxDatabase, p.Pool.MaxDatabase), User: cmp.Or(o.MaxUser, p.Pool.MaxUser),
@@ -438,11 +439,12 @@ func (p *ProxyConfig) poolRules() []proxy.PoolRule {
 }
 
 // reads is what a listener or a rule says about reads; what is empty or 0 it leaves to others.
-func reads(target, consistency, fallback string, lag time.Duration, size Bytes) session.Reads {
+func reads(target, consistency, fallback, transactions string, lag time.Duration, size Bytes) session.Reads {
 	r := session.Reads{MaxLag: lag, MaxLagBytes: int64(size)}
 	r.Target, _ = router.ParseTarget(target)
 	r.Level, _ = router.ParseLevel(consistency)
 	r.Fallback, _ = router.ParseFallback(fallback)
+	r.Transactions, _ = router.ParseTransactions(transactions)
 	return r
 }
 

@@ -137,6 +137,8 @@ type ListenerConfig struct {
 	MaxLagBytes Bytes         `key:"max_lag_bytes" doc:"The same for routing.max_lag_bytes; 0 leaves it."`
 	Fallback    string        `key:"fallback" doc:"The same for routing.fallback; empty leaves it." allowed:"primary, error"`
 
+	Transactions string `key:"transactions" doc:"The same for routing.transactions; empty leaves it." allowed:"begin, lazy, reads"`
+
 	TLS   string `key:"tls" doc:"Mode of this address; empty means proxy.tls.mode." allowed:"disable, allow, prefer, require, verify-ca, verify-full"`
 	Mode  string `key:"mode" doc:"Permissions of a unix socket, in octal; empty means 0777."`
 	Group string `key:"group" doc:"Group of a unix socket; empty means that of the process."`
@@ -212,6 +214,8 @@ type PoolRuleConfig struct {
 	MaxLag      time.Duration `key:"max_lag" doc:"The same; 0 leaves it."`
 	MaxLagBytes Bytes         `key:"max_lag_bytes" doc:"The same; 0 leaves it."`
 	Fallback    string        `key:"fallback" doc:"The same; empty leaves it." allowed:"primary, error"`
+
+	Transactions string `key:"transactions" doc:"The same; empty leaves it." allowed:"begin, lazy, reads"`
 }
 
 // TCPConfig holds the kernel's timeouts of connections.
@@ -237,6 +241,7 @@ type RoutingConfig struct {
 	Wait         time.Duration `key:"wait" doc:"How long a read waits for a replica that is not known to be far enough before the primary serves it; 0 is not at all." allowed:"0 or more"`
 	ReturnWait   time.Duration `key:"return_wait" doc:"How long a read waits in the same way, whatever wait is, when the session's read before it ran on the primary as well; more and more seldom when that is in vain. 0 is not at all." allowed:"0 or more"`
 	Fallback     string        `key:"fallback" doc:"What becomes of a read that no replica may serve: the primary serves it, or it gets an error (57P03)." allowed:"primary, error"`
+	Transactions string        `key:"transactions" doc:"When a transaction that is not READ ONLY gets its server: at BEGIN (begin), with its first statement (lazy), or so that it runs on a replica until its first statement that is not surely a read (reads)." allowed:"begin, lazy, reads"`
 	LostWrites   string        `key:"lost_writes" doc:"How a session is told, once, that something it has seen did not survive a failover: a warning, or an error (40001) instead of its next read." allowed:"notice, error"`
 	Zone         string        `key:"zone" doc:"Reads prefer replicas whose tag zone is this. Empty: the node's own tag zone; for 'walgate proxy', none."`
 	PrimaryShare int           `key:"primary_share" doc:"Percent of the reads that the primary serves although replicas might." allowed:"0 to 100"`
@@ -357,7 +362,7 @@ func Default() Config {
 				Target: "auto", Consistency: "session", MaxLagBytes: 16 << 20, MaxLag: 10 * time.Second,
 				MaxStatusAge: 2 * time.Second, CatalogRefresh: 10 * time.Second, PollWaiting: 3 * time.Millisecond, PollActive: 10 * time.Millisecond, PollIdle: 200 * time.Millisecond, ActiveFor: time.Second,
 				ReturnWait: 15 * time.Millisecond,
-				Fallback:   "primary", LostWrites: "notice", ReturnAfter: 500 * time.Millisecond, SlowStart: 10 * time.Second,
+				Fallback:   "primary", Transactions: "lazy", LostWrites: "notice", ReturnAfter: 500 * time.Millisecond, SlowStart: 10 * time.Second,
 				EjectAfter: 3, EjectFor: 10 * time.Second,
 			},
 			Timeouts:    TimeoutsConfig{CancelGrace: 10 * time.Second, QueryWait: 2 * time.Minute, QueryWaitNotify: 5 * time.Second, Message: time.Minute},

@@ -261,7 +261,7 @@ func (c *Config) validateProxy(k *check) {
 			k.address(key+".listen", l.Listen)
 		}
 		k.oneOf(key+".target", l.Target, "primary", "replica", "auto")
-		k.reads(key, "", l.Consistency, l.Fallback, l.MaxLag, l.MaxLagBytes)
+		k.reads(key, "", l.Consistency, l.Fallback, l.Transactions, l.MaxLag, l.MaxLagBytes)
 		k.listener(key, l)
 	}
 	if len(p.Takeover.Socket) > maxSocketPath {
@@ -274,6 +274,7 @@ func (c *Config) validateProxy(k *check) {
 	k.oneOf("proxy.routing.target", p.Routing.Target, "primary", "replica", "auto")
 	k.oneOf("proxy.routing.consistency", p.Routing.Consistency, "eventual", "bounded", "session", "strong")
 	k.oneOf("proxy.routing.fallback", p.Routing.Fallback, "primary", "error")
+	k.oneOf("proxy.routing.transactions", p.Routing.Transactions, "begin", "lazy", "reads")
 	k.oneOf("proxy.routing.lost_writes", p.Routing.LostWrites, "notice", "error")
 	if p.Routing.PrimaryShare < 0 || p.Routing.PrimaryShare > 100 {
 		k.failf("proxy.routing.primary_share", "%d; allowed: 0 to 100", p.Routing.PrimaryShare)
@@ -306,10 +307,11 @@ var mayBeZero = []string{
 }
 
 // reads checks what may be said about reads in more than one place; empty and 0 leave it to the next.
-func (k *check) reads(key, target, consistency, fallback string, lag time.Duration, size Bytes) {
+func (k *check) reads(key, target, consistency, fallback, transactions string, lag time.Duration, size Bytes) {
 	k.oneOf(key+".target", target, "", "primary", "replica", "auto")
 	k.oneOf(key+".consistency", consistency, "", "eventual", "bounded", "session", "strong")
 	k.oneOf(key+".fallback", fallback, "", "primary", "error")
+	k.oneOf(key+".transactions", transactions, "", "begin", "lazy", "reads")
 	if lag < 0 {
 		k.failf(key+".max_lag", "%s; allowed: 0 or more", lag)
 	}
@@ -329,7 +331,7 @@ func (c *Config) validatePools(k *check) {
 	for i, o := range c.Proxy.Pools {
 		key := fmt.Sprintf("proxy.pools[%d]", i)
 		k.oneOf(key+".mode", o.Mode, "", "transaction", "session", "statement")
-		k.reads(key, o.Target, o.Consistency, o.Fallback, o.MaxLag, o.MaxLagBytes)
+		k.reads(key, o.Target, o.Consistency, o.Fallback, o.Transactions, o.MaxLag, o.MaxLagBytes)
 		for _, f := range leaves(key, reflect.ValueOf(o)) {
 			if f.value.Kind() == reflect.Int && f.value.Int() < 0 {
 				k.failf(f.path, "%d; allowed: 0 or more", f.value.Int())

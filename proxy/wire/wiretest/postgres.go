@@ -230,6 +230,11 @@ func (s *Postgres) ready() {
 
 func (s *Postgres) query(text string) {
 	s.extended = false
+	if strings.Contains(text, "syntax") { // nothing of such a text runs
+		s.fail("42601", "syntax error")
+		s.ready()
+		return
+	}
 	any := false
 	for _, one := range strings.Split(text, ";") {
 		if one = strings.TrimSpace(one); one == "" {
