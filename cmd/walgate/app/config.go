@@ -239,7 +239,7 @@ type RoutingConfig struct {
 	ActiveFor    time.Duration `key:"active_for" doc:"How long one read that waits counts."`
 
 	Wait         time.Duration `key:"wait" doc:"How long a read waits for a replica that is not known to be far enough before the primary serves it; 0 is not at all." allowed:"0 or more"`
-	ReturnWait   time.Duration `key:"return_wait" doc:"How long a read waits in the same way, whatever wait is, when the session's read before it ran on the primary as well; more and more seldom when that is in vain. 0 is not at all." allowed:"0 or more"`
+	ReturnWait   time.Duration `key:"return_wait" doc:"How long a read waits in the same way, whatever wait is, when the session's read before it ran on a replica, or ran on the primary as well; the latter more and more seldom when that is in vain. 0 is not at all." allowed:"0 or more"`
 	Fallback     string        `key:"fallback" doc:"What becomes of a read that no replica may serve: the primary serves it, or it gets an error (57P03)." allowed:"primary, error"`
 	Transactions string        `key:"transactions" doc:"When a transaction that is not READ ONLY gets its server: at BEGIN (begin), with its first statement (lazy), or so that it runs on a replica until its first statement that is not surely a read (reads)." allowed:"begin, lazy, reads"`
 	LostWrites   string        `key:"lost_writes" doc:"How a session is told, once, that something it has seen did not survive a failover: a warning, or an error (40001) instead of its next read." allowed:"notice, error"`
