@@ -68,7 +68,6 @@ func (c *client) ready(events uint32) {
 		if !ok {
 			return
 		}
-		l.counters.fromClients.Add(int64(len(data)))
 		c.take(data, len(data) == len(l.buffer))
 	case stageClosing:
 		if n, errno := l.read(c.fd, l.buffer); errno != unix.EAGAIN && errno != unix.EINTR && (errno != 0 || n == 0) {
@@ -115,6 +114,7 @@ func (c *client) read(buffer []byte) (data []byte, ok bool) {
 	}
 	n, errno := c.loop.read(c.fd, buffer[kept:])
 	if errno == 0 && n > 0 {
+		c.loop.counters.fromClients.Add(int64(n))
 		c.loop.lap()
 		return buffer[:kept+n], true
 	}

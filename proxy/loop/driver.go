@@ -66,6 +66,7 @@ type Entry struct {
 type Early struct {
 	Remote netip.AddrPort // the client's address as a load balancer has told it; zero: no header has been read
 	Read   []byte         // what has been read and must be read again; the receiver's own
+	Waited time.Duration  // how much of the time for logins is over
 }
 
 // Config bounds a Driver. All fields must be set.

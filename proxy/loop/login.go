@@ -265,12 +265,15 @@ func (c *client) admit(outcome *session.AuthOutcome) {
 // pass hands the connection, with what has been read of it, to another driver.
 func (c *client) pass(read []byte) {
 	l := c.loop
+	early := Early{Read: append([]byte(nil), read...)}
+	if c.deadline != 0 {
+		early.Waited = l.driver.cfg.LoginTimeout - c.deadline.Sub(l.now)
+	}
 	l.forget(&c.socket, false)
 	l.timers.arm(c, 0)
 	delete(l.clients, c.id)
 	fd := c.fd
 	c.fd, c.stage = -1, stageEnded
-	early := Early{Read: append([]byte(nil), read...)}
 	if c.login.told {
 		early.Remote = c.remote
 	}

@@ -191,6 +191,7 @@ func (c *client) detach(keep bool) {
 		return
 	}
 	c.server, s.owner = nil, nil
+	keep = keep && !s.hungUp
 	s.stop(false)
 	s.full = false
 	keep = keep && s.pending == nil && !s.broken && !s.cutter.InMessage()

@@ -27,6 +27,7 @@ type server struct {
 	cutter  wire.Cutter
 	rest    *buffer // read, but not dealt with; nil: nothing
 	stopped bool    // reading of the server
+	hungUp  bool    // it has ended while reading was stopped: what it said before is still to be read
 	ended   bool
 }
 
@@ -220,8 +221,9 @@ func (s *server) ready(events uint32) {
 		return
 	}
 	if s.stopped {
-		if events&over != 0 {
-			s.end()
+		if events&over != 0 { // it would be reported again and again
+			l.forget(&s.socket, false)
+			s.hungUp = true
 		}
 		return
 	}
@@ -365,6 +367,13 @@ func (s *server) stop(on bool) {
 	if on {
 		l.want(&s.socket, s.events&^readable)
 		return
+	}
+	if s.hungUp {
+		s.hungUp = false
+		if err := l.watch(&s.socket, s, readable); err != nil {
+			l.driver.log.Error("server connection can't be watched", "error", err)
+			l.deferred = append(l.deferred, s.end)
+		}
 	}
 	l.want(&s.socket, s.events|readable)
 	if s.rest != nil {

@@ -47,6 +47,7 @@ type Client struct {
 	// balancer's header was in that.
 	asked      int
 	early      []byte
+	waited     time.Duration // of the time for logins, with another driver
 	introduced bool
 	loggedIn   bool
 	console    chan struct{} // nil unless the client talks to the console: its CancelRequests

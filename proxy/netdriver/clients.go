@@ -14,7 +14,7 @@ import (
 // interrupts a login only; see Shutdown and Kill.
 func (d *Driver) Serve(ctx context.Context, conn net.Conn, id uint32, entry *Entry, early Early) {
 	c := d.newClient(conn, id, entry)
-	c.early = early.Read
+	c.early, c.waited = early.Read, early.Waited
 	if early.Remote.IsValid() {
 		c.remote, c.introduced = net.TCPAddrFromAddrPort(early.Remote), true
 	}

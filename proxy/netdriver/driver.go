@@ -68,6 +68,7 @@ type Entry struct {
 type Early struct {
 	Remote netip.AddrPort // as the header of a load balancer has told; zero: no header has been read
 	Read   []byte         // what has been read, to be read again before the connection itself
+	Waited time.Duration  // how much of the time for logins is over
 }
 
 // EncryptionMode is how much TLS a client of this entry must or may have.

@@ -18,10 +18,13 @@ import (
 // login takes the connection from its first byte to the end of the session's login; false means that it is over. The
 // driver reads no byte beyond each message, so nothing of the client's later messages is lost.
 func (c *Client) login(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, c.driver.cfg.LoginTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.driver.cfg.LoginTimeout-c.waited)
 	defer cancel()
 	deadline, _ := ctx.Deadline()
 	if err := c.conn.SetDeadline(deadline); err != nil {
+		return false
+	}
+	if ctx.Err() != nil { // logins have ended, maybe before this client was there to be told
 		return false
 	}
 	if !c.preamble() {

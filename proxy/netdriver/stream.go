@@ -33,7 +33,7 @@ func (c *Client) openStream(ctx context.Context, req *session.AuthRequest, admit
 	server, failure := c.driver.door.Stream(ctx, c.Target, req)
 	if failure != nil {
 		c.driver.hooks.Error([]byte(failure.SQLSTATE))
-		return nil, &session.AuthOutcome{Before: admitted.Before, Failure: *failure}
+		return nil, &session.AuthOutcome{Failure: *failure}
 	}
 	return server, admitted
 }
@@ -66,7 +66,7 @@ func (s *stream) run(ctx context.Context) {
 		s.in.drop()
 		s.in.park()
 	}()
-	greeting := wire.AppendAuthenticationOk(s.outcome.Before)
+	greeting := wire.AppendAuthenticationOk(nil)
 	for _, p := range s.server.Parameters {
 		greeting = wire.AppendParameterStatus(greeting, p.Name, p.Value)
 	}
