@@ -120,6 +120,9 @@ func (s *server) frames() bool {
 		if c == nil {
 			var ok bool
 			if !s.pool.ObserveIdle(func() { ok = s.idle() }) {
+				if s.leaving.Load() != nil { // lent to somebody of another keeper, who waits for it
+					return true
+				}
 				runtime.Gosched() // lent, but not yet attached
 				continue
 			}
