@@ -20,7 +20,7 @@ type metrics struct {
 	sessions, held, waiting, turnedAway *prometheus.Desc
 	connections, turns, bytes, logins   *prometheus.Desc
 	opened, evicted, cancels, inLine    *prometheus.Desc
-	handshakes, calls                   *prometheus.Desc
+	handshakes, calls, ejections        *prometheus.Desc
 	meters                              *meterMetrics
 
 	mu    sync.Mutex
@@ -49,6 +49,7 @@ func newMetrics(s *Server) *metrics {
 		logins:      desc("login_failures_total", "Logins that did not succeed."),
 		opened:      desc("connections_opened_total", "Server connections opened."),
 		evicted:     desc("connections_evicted_total", "Server connections closed to make room for another pool of the node.", "node"),
+		ejections:   desc("ejections_total", "How often a node got no reads for a while.", "node", "cause"),
 		inLine:      desc("pools_in_line", "Pools that wait for room below a limit that they share with others of the node.", "node"),
 		cancels:     desc("cancels_total", "Cancel requests that servers have dealt with, or that were dropped.", "fate"),
 		handshakes:  desc("tls_handshakes_total", "TLS handshakes with clients.", "result"),
@@ -78,7 +79,7 @@ func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 	m.meters.describe(out)
 	for _, d := range []*prometheus.Desc{
 		m.sessions, m.held, m.waiting, m.turnedAway, m.connections, m.turns, m.bytes, m.logins, m.handshakes,
-		m.opened, m.evicted, m.inLine, m.cancels, m.calls,
+		m.opened, m.evicted, m.inLine, m.cancels, m.calls, m.ejections,
 	} {
 		out <- d
 	}
@@ -129,6 +130,8 @@ func (m *metrics) limits(gauge func(*prometheus.Desc, int, ...string), counter f
 	for _, st := range m.server.pools.NodeStats() {
 		gauge(m.inLine, st.InLine, string(st.Node))
 		counter(m.evicted, st.Evicted, string(st.Node))
+		counter(m.ejections, int64(st.ConnectEjections), string(st.Node), "connect")
+		counter(m.ejections, int64(st.TurnEjections), string(st.Node), "turn")
 	}
 }
 

@@ -50,7 +50,7 @@ type Standing struct {
 	Latency     time.Duration // of turns, lately; 0: not known
 	// Away and Behind: it could not serve any read, or not bounded ones, and may not have been back for long enough.
 	Away, Behind Absence
-	EjectedUntil replication.Instant // connections to it have failed in a row
+	EjectedUntil replication.Instant // connections to it or turns on it have failed in a row; in the past: it was so until then
 }
 
 // noStanding is that of a member of which nothing is known.
@@ -148,6 +148,9 @@ func (in *Input) weight(i int) uint32 {
 	back := s.Away.BackAt
 	if in.Requirement.Bounded {
 		back = max(back, s.Behind.BackAt)
+	}
+	if s.EjectedUntil <= in.Now {
+		back = max(back, s.EjectedUntil)
 	}
 	// A driver's clock may be read a little before a member was seen to be back.
 	if since := max(in.Now.Sub(back), 0); back != 0 && since < in.Balance.SlowStart {

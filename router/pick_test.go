@@ -105,6 +105,10 @@ func TestPick(t *testing.T) {
 		}}, "b"},
 		{"ejected", []func(*Input){func(in *Input) { in.Members = standing(0, 0, 0); in.Members[1].EjectedUntil = now + 1 }}, "c"},
 		{"no longer ejected", []func(*Input){func(in *Input) { in.Members = standing(0, 0, 0); in.Members[1].EjectedUntil = now }}, "bc"},
+		{"no longer ejected, and coming back slowly", []func(*Input){func(in *Input) {
+			in.Members = standing(0, 1, 1)
+			in.Members[1].EjectedUntil, in.Balance.SlowStart = now, time.Minute
+		}}, "c"},
 		{"never all ejected", []func(*Input){func(in *Input) {
 			in.Members = standing(0, 0, 0)
 			in.Members[1].EjectedUntil, in.Members[2].EjectedUntil = now+1, now+1

@@ -17,10 +17,10 @@ const patience = 100 * time.Millisecond
 
 // NodeLoad is what a node has to do for this proxy, and how it does.
 type NodeLoad struct {
-	load         atomic.Int32 // servers in use
-	latency      session.Latency
-	failures     atomic.Int32 // attempts to connect that failed in a row
-	ejectedUntil atomic.Int64 // replication.Instant
+	load     atomic.Int32 // servers in use
+	latency  session.Latency
+	connects session.Health // of attempts to connect
+	turns    session.Health
 }
 
 // Outstanding counts the servers in use.
@@ -29,20 +29,18 @@ func (n *NodeLoad) Outstanding() int32 { return n.load.Load() }
 // Latency is how long turns take there lately; 0 when that is not known.
 func (n *NodeLoad) Latency(now replication.Instant) time.Duration { return n.latency.Average(now) }
 
-// EjectedUntil is until when the node should get no reads, because connections to it have failed.
+// EjectedUntil is until when the node should get no reads, because connections to it or turns on it have failed; or when
+// that ended last.
 func (n *NodeLoad) EjectedUntil() replication.Instant {
-	return replication.Instant(n.ejectedUntil.Load())
+	return max(n.connects.EjectedUntil(), n.turns.EjectedUntil())
 }
 
-// connected notes how an attempt to connect went. After so many failures in a row the node is ejected for a time, and
-// after that each further failure ejects it again.
-func (n *NodeLoad) connected(ok bool, now replication.Instant, after int, long time.Duration) {
-	switch {
-	case ok:
-		n.failures.Store(0)
-		n.ejectedUntil.Store(0)
-	case after > 0 && n.failures.Add(1) >= int32(after):
-		n.ejectedUntil.Store(int64(now.Add(long)))
+// connected notes how an attempt to connect went: one that succeeds ends what others have caused.
+func (n *NodeLoad) connected(ok bool, now replication.Instant) {
+	if ok {
+		n.connects.Restore(now)
+	} else {
+		n.connects.Failed(now)
 	}
 }
 

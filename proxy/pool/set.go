@@ -29,9 +29,9 @@ type Config struct {
 	CheckDelay     time.Duration // one that has been idle for longer is looked at before it is lent
 	ConnectTimeout time.Duration // dial and login of one connection
 	Backoff        time.Duration // between attempts; doubled up to 16 times this
-	EjectAfter     int           // attempts to connect to a node that fail in a row, until it is ejected; 0: never
-	EjectFor       time.Duration // how long it gets no reads then
-	MaxStatements  int           // prepared statements kept on one connection
+	EjectAfter     int           // see session.Health, as for the next one
+	EjectFor       time.Duration
+	MaxStatements  int // prepared statements kept on one connection
 	Dialer         Dialer
 	// Warm are databases and users whose minimum is opened before anybody has asked, once their secret is known.
 	Warm []Login
@@ -220,6 +220,9 @@ func (s *Set) node(name replication.NodeID) *node {
 	n := s.nodes[name]
 	if n == nil {
 		n = newNode(name, s.cfg.NodeMax, s.cfg.Dials, s.cfg.Cancels)
+		for _, h := range [...]*session.Health{&n.connects, &n.turns} {
+			h.After, h.For = s.cfg.EjectAfter, s.cfg.EjectFor
+		}
 		s.nodes[name] = n
 	}
 	return n
@@ -247,7 +250,8 @@ func (s *Set) meter(key meterKey) *session.Meter {
 	}
 	m := &session.Meter{}
 	if key.Node != "" {
-		m.Latency = &s.node(key.Node).latency
+		node := s.node(key.Node)
+		m.Latency, m.Health = &node.latency, &node.turns
 	}
 	s.meters[key] = m
 	s.metered = append(s.metered, Metered{key.Key, key.role, m})
@@ -379,7 +383,7 @@ func (s *Set) open(b *Budget, secret auth.Secret) (*Server, error) {
 	now := s.now()
 	facts.ProcessID, facts.Secret, facts.Meter, facts.Definitions = l.processID, l.secret, b.meter, b.definitions
 	facts.Opened = now
-	b.node.connected(true, now, s.cfg.EjectAfter, s.cfg.EjectFor)
+	b.node.connected(true, now)
 	facts.Defaults = l.defaults
 	s.cfg.LoggedIn(b.key, l.parameters)
 	s.opened.Add(1)
@@ -398,7 +402,7 @@ func (s *Set) logFailure(b *Budget, err error, repeated bool) {
 	}
 	var refusal *LoginError
 	if !errors.As(err, &refusal) || !refusal.Lasting() {
-		b.node.connected(false, s.now(), s.cfg.EjectAfter, s.cfg.EjectFor)
+		b.node.connected(false, s.now())
 	}
 	level := slog.LevelWarn
 	if repeated {

@@ -63,6 +63,8 @@ type NodeStats struct {
 	Queued    int            // and that wait to be sent
 	InLine    int            // pools that wait for room
 	Evicted   int64          // connections closed to make room for another pool, ever
+	// Ejections count how often the node got no reads for a while because attempts to connect, or turns, had failed in a row.
+	ConnectEjections, TurnEjections uint64
 }
 
 // NodeStats returns the numbers of all nodes in no particular order.
@@ -73,7 +75,7 @@ func (s *Set) NodeStats() []NodeStats {
 		st := NodeStats{
 			Node: n.name, Max: n.room.max, Open: n.room.open, Databases: map[string]int{}, Users: map[string]int{},
 			Dials: len(n.dials), Cancels: len(n.cancels), Queued: int(n.queued.Load()), InLine: len(n.line),
-			Evicted: n.evicted.Load(),
+			Evicted: n.evicted.Load(), ConnectEjections: n.connects.Ejections(), TurnEjections: n.turns.Ejections(),
 		}
 		for name, count := range n.room.databases {
 			st.Databases[name] = count

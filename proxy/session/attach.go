@@ -120,7 +120,7 @@ func (s *Session) leave(out *Actions) {
 	s.preparing, s.group, s.inTx, s.writes, s.swallow, s.failed, s.localOnly = false, false, false, false, false, false, false
 	s.broken, s.unsure, s.restoreError, s.dismissal = false, false, nil, nil
 	s.opening, s.copyPending, s.copyFailed = nil, false, 0
-	s.hushed, s.advanced, s.lazy, s.swift = false, false, false, false
+	s.hushed, s.advanced, s.lazy, s.swift, s.ill = false, false, false, false, false
 	s.watch, s.timedOutAt, s.cancelling, s.async = stopwatch{}, 0, 0, false
 	s.settings.attach(nil)
 	s.serverChunk = chunkNone

@@ -185,5 +185,8 @@ func (s *Session) closed(now replication.Instant, ev *Event, out *Actions) {
 		s.end(nil, out)
 		return
 	}
+	if s.clientOwed() > 0 {
+		s.noteIllness(now)
+	}
 	s.serverGone(now, nil, out)
 }

@@ -85,6 +85,9 @@ func (s *Session) serverFatal(now replication.Instant, t wire.Trouble, p wire.Pi
 			Hint:   "The session is intact."}
 	}
 	out.detach(Discard, "server ended the connection")
+	if gone && ails(t.Code) && s.clientOwed() > 0 {
+		s.noteIllness(now)
+	}
 	switch {
 	case s.phase == phaseLeaving:
 		s.leave(out)

@@ -25,6 +25,7 @@ type Meter struct {
 	Cancels      atomic.Uint64 // CancelRequests for the server; counted by the pool
 	Discards     atomic.Uint64 // server connections that were given back to be closed; counted by the pool
 	Latency      *Latency      // of the node; nil: nobody wants to know
+	Health       *Health       // likewise
 	Errors       Codes         // of the servers, passed on to clients
 }
 

@@ -31,6 +31,7 @@ func (s *Session) serverReady(now replication.Instant, p wire.Piece, out *Action
 		return
 	}
 	if s.retry.dropped {
+		s.noteHealth(now)
 		s.retry.count++
 		s.retried++
 		s.srv.Meter.retried()
@@ -46,6 +47,7 @@ func (s *Session) serverReady(now replication.Instant, p wire.Piece, out *Action
 		}
 		return // advance asks for another
 	}
+	s.noteHealth(now)
 	s.srv.Meter.answered(&s.watch, now, status == wire.StatusIdle, s.ledger.Len() > 0)
 	unbegun := s.swift && status == wire.StatusIdle // BEGIN was refused, or could not be read with what is behind it
 	s.turnAnswered(status, out)

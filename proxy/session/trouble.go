@@ -52,6 +52,9 @@ func (s *Session) serverError(now replication.Instant, p wire.Piece, out *Action
 		}
 		return
 	}
+	if !o.Injected && ails(t.Code) {
+		s.noteIllness(now)
+	}
 	failed := s.failed
 	s.failed, s.copyPending = true, false
 	ended := s.copyFailed != 0 && s.copyEnded(t)

@@ -91,6 +91,7 @@ type work struct {
 	dismissal *wire.ErrorFields
 	// localOnly: a commit of the turn was made, but its wait for the standby was cancelled.
 	localOnly bool
+	ill       bool // the standby has failed the turn for reasons of its own
 	// defined: the transaction has changed something that the catalog may tell of.
 	defined bool
 	// restoreError is why a server refused the session's settings; broken: what the server connection still answers is

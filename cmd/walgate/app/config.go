@@ -247,8 +247,8 @@ type RoutingConfig struct {
 	PrimaryShare int           `key:"primary_share" doc:"Percent of the reads that the primary serves although replicas might." allowed:"0 to 100"`
 	ReturnAfter  time.Duration `key:"return_after" doc:"A replica that was unreachable, not streaming or too far behind gets reads again after it has been well for so long."`
 	SlowStart    time.Duration `key:"slow_start" doc:"And its full share after so long; 0 is at once." allowed:"0 or more"`
-	EjectAfter   int           `key:"eject_after" doc:"So many attempts to connect to a replica that fail in a row keep reads away from it for eject_for; 0 is never." allowed:"0 or more"`
-	EjectFor     time.Duration `key:"eject_for" doc:"See eject_after."`
+	EjectAfter   int           `key:"eject_after" doc:"So many attempts to connect to a replica, or turns on it, that fail in a row for reasons of its own keep reads away from it for eject_for; 0 is never." allowed:"0 or more"`
+	EjectFor     time.Duration `key:"eject_for" doc:"See eject_after; doubled, up to 16 times this, while it goes on failing."`
 
 	CatalogRefresh    time.Duration `key:"catalog_refresh" doc:"How often the functions and views of a database in use are looked at for changes; after a CREATE, ALTER or DROP of such through this proxy they are looked at once."`
 	HarmlessFunctions []string      `key:"harmless_functions" doc:"Names of volatile functions that may run on a replica all the same."`

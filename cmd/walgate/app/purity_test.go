@@ -25,7 +25,7 @@ var clockCalls = []string{"Now", "Since", "Until", "After", "AfterFunc", "Sleep"
 // pointer through which a session reads the newest View; what sessions have in common, what they count, whose a server
 // connection is, and that something was defined.
 var sharing = []string{"replication/feed.go", "replication/gate.go", "proxy/session/api.go", "proxy/session/intern.go",
-	"proxy/session/meter.go", "proxy/session/borrower.go", "proxy/session/definitions.go"}
+	"proxy/session/meter.go", "proxy/session/health.go", "proxy/session/borrower.go", "proxy/session/definitions.go"}
 
 func TestPurePackages(t *testing.T) {
 	variables := map[string]map[string]bool{}
