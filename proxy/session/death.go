@@ -78,6 +78,9 @@ func (s *Session) commitOutstanding() bool {
 
 // serverFatal takes an error after which the server closes the connection.
 func (s *Session) serverFatal(now replication.Instant, t wire.Trouble, p wire.Piece, out *Actions) {
+	if string(t.Code) == errAdminShutdown.Code && onPrimary(s.srv) && s.retry.again {
+		s.retry.possible = false // a primary that stops ends it once; this is somebody who wants it to end
+	}
 	gone := (deadly(t.Code) || s.retry.possible || s.phase != phaseReady || string(t.Code) == "40001") && !s.endsItself(t)
 	if o := s.ledger.Head(); o != nil && string(t.Severity) == "FATAL" && s.surelyUndone(o) {
 		s.dismissal = &wire.ErrorFields{Severity: severityError, Code: string(t.Code), Message: string(t.Message),

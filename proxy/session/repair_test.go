@@ -79,6 +79,24 @@ func TestRepair(t *testing.T) {
 	}
 }
 
+// TestRepairTerminated holds that a read which somebody ends on the primary runs again once, and then is over.
+func TestRepairTerminated(t *testing.T) {
+	r := newRig(t)
+	r.standbys = nil
+	end := encoded(&pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: "57P01"})
+	r.hold = true
+	r.deliver(Client, wire.AppendQuery(nil, "select 1"))
+	r.backlog, r.trail = nil, nil
+	r.fromServer(end)
+	r.expect("ended once", r.told(), "")
+	r.expectTrail("discard", "need read", "attach primary")
+	r.backlog = nil
+	r.fromServer(end)
+	r.expect("ended twice", r.told(), "E(57P01) Z(I)")
+	r.hold = false
+	r.expect("the next", r.query("select 1"), "T D(select 1) C(SELECT 1) Z(I)")
+}
+
 // TestRepairEverywhere holds that a turn which every standby fails is tried on each of them once, and then on the primary.
 func TestRepairEverywhere(t *testing.T) {
 	const answer = "T D(select 1) C(SELECT 1) Z(I)"
