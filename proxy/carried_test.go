@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/walgate/walgate/proxy"
 )
@@ -185,5 +186,53 @@ func TestDismissed(t *testing.T) {
 	}
 	if n := query[int](t, a, "select count(*)::int from dismissed"); n != 0 {
 		t.Errorf("%d rows", n)
+	}
+}
+
+// TestStatementsMissingInFailedTransaction: where a server has yet to prepare a statement, and can't in a failed
+// transaction, turns that were sent at once hear of that and not of a statement that isn't there.
+func TestStatementsMissingInFailedTransaction(t *testing.T) {
+	c := newCarried(t)
+	dial := func(url string) *leakLine {
+		t.Helper()
+		l, err := dialLeak(testContext(t), url, nil, leakPatience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = l.conn.Close() })
+		return l
+	}
+	lines := map[string]*leakLine{"here": dial(c.url("app", "secret", "app")), "directly": dial(c.pg.direct("app"))}
+	all := func(messages ...pgproto3.FrontendMessage) {
+		t.Helper()
+		heard := map[string]string{}
+		for name, l := range lines {
+			said, err := l.exchange(messages...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			heard[name] = strings.Join(said, "\n")
+		}
+		if heard["here"] != heard["directly"] {
+			t.Errorf("heard\n%s\nwant\n%s", heard["here"], heard["directly"])
+		}
+	}
+	query := func(sql string) pgproto3.FrontendMessage { return &pgproto3.Query{String: sql} }
+	parse, sync := &pgproto3.Parse{Name: "p", Query: "select 1"}, &pgproto3.Sync{}
+	bind, execute := &pgproto3.Bind{PreparedStatement: "p"}, &pgproto3.Execute{}
+	all(parse, sync)
+	for _, messages := range [][]pgproto3.FrontendMessage{
+		{parse, sync, bind, execute, sync},
+		{bind, execute, sync, bind, execute, sync},
+		{query("prepare q as select 2"), bind, execute, sync},
+		{bind, sync, query("execute p"), query("execute p")},
+		{query("execute p"), query("execute p"), bind, sync},
+	} {
+		c.elsewhere(c.blocker, func() {
+			all(query("begin"))
+			all(query("select 1/0"))
+			all(messages...)
+			all(query("rollback"))
+		})
 	}
 }

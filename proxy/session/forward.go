@@ -249,6 +249,7 @@ func (s *Session) ensure(st *statement, out *Actions) bool {
 		s.remember(st, out)
 	}
 	s.srv.Meter.serverParse()
+	s.naming.ensured(s.group)
 	how, back := s.parsing(st), ""
 	if how == parsedBehind {
 		back = s.readAs(st, out)

@@ -20,6 +20,12 @@ type naming struct {
 // turned notes the end of a turn that was written.
 func (n *naming) turned() { n.unsettled, n.changes = n.unsettled || n.changes, false }
 
+// ensured notes that the server is made to have a statement, for the turn that is being written: the next must know whether
+// it has.
+func (n *naming) ensured(inGroup bool) {
+	n.changes, n.unsettled = n.changes || inGroup, n.unsettled || !inGroup
+}
+
 // settleNames ends the wait when no turn is owed its answer.
 func (s *Session) settleNames() {
 	if s.naming.unsettled && !s.turnOwed() {
