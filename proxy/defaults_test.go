@@ -31,6 +31,8 @@ func TestDefaultsOfTheClient(t *testing.T) {
 		"in one string":          {"begin; set local application_name = 'x'; set local application_name to default", "commit"},
 		"no transaction":         {"set local application_name to default", "set application_name = 'x'", "set local application_name to default"},
 		"another role":           {"begin", "set local role reader", "set local application_name = 'x'", "set local application_name to default", "commit"},
+		"somebody else":          {"set role reader", "begin", "set local session authorization app", "reset all", "commit"},
+		"a local role":           {"set role reader", "begin", "set local role none", "reset application_name", "set work_mem to default", "commit"},
 		"a failed transaction":   {"begin", "set local application_name to default", "select 1/0", "rollback"},
 	}
 	for name, script := range scripts {

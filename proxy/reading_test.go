@@ -153,6 +153,8 @@ func TestStatementsAreReadAsParsed(t *testing.T) {
 		"in a pipeline": func(r *reading) {
 			r.pipeline([2]string{"", "set datestyle = dmy"}, [2]string{"a", readsDate}, [2]string{"", "set datestyle = mdy"}, [2]string{"b", readsDate})
 			r.pipeline([2]string{"", "set datestyle = dmy"}, [2]string{"", "select 1/0"}, [2]string{"lost", readsDate})
+			r.pipeline([2]string{"", "set datestyle = german"}, [2]string{"lost", "select nothing"}, [2]string{"lost", readsDate})
+			r.ask("show datestyle")
 			r.prepare("c", readsDate)
 			r.pipeline([2]string{"", "begin"}, [2]string{"", "set local datestyle = dmy"}, [2]string{"d", readsDate}, [2]string{"", "commit"}, [2]string{"e", readsDate})
 			r.run("e")

@@ -74,7 +74,7 @@ const maxOwed = 8192
 
 // push1 notes a request, and keeps their number bounded: the server is made to answer what it has.
 func (s *Session) push1(kind wire.Kind, r request, out *Actions) {
-	if s.ledger.Len() == 0 && s.status == wire.StatusIdle {
+	if s.ledger.Len() == 0 && s.status == wire.StatusIdle && !s.ledger.Skipping() { // else this is the Sync behind an error
 		s.failed = false
 	}
 	s.watch.start(s.clock)

@@ -115,6 +115,16 @@ func (t *settingState) unreadable(name string, local bool) {
 	}
 }
 
+// localActor reports whether SET LOCAL has made the session somebody.
+func (p *settingPair) localActor() bool {
+	for _, name := range [...]string{settingRole, settingAuthorization} {
+		if _, ok := p.local.value(name); ok {
+			return true
+		}
+	}
+	return false
+}
+
 // overrule follows a SET or RESET behind SET LOCAL.
 func (t *settingState) overrule(name string) {
 	t.now.local = t.now.local.without(t.shared, name)

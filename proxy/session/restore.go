@@ -8,9 +8,10 @@ import (
 )
 
 // appendRestore appends the SQL that makes have into want. Each setting is made and taken back by whoever set it, the role
-// of the login first: a parameter for superusers can't be touched any more once the session is somebody else.
-func appendRestore(dst []byte, have, want *settingSet) []byte {
-	r := restoration{sql: dst, who: have.actor()}
+// of the login first: a parameter for superusers can't be touched any more once the session is somebody else. With stays
+// the session remains who it is, because SET LOCAL has made it somebody.
+func appendRestore(dst []byte, have, want *settingSet, stays bool) []byte {
+	r := restoration{sql: dst, who: have.actor(), stays: stays}
 	actors := append(make([]actor, 0, 4), actor{})
 	for _, list := range [2][]setting{have.all(), want.all()} {
 		for i := range list {
@@ -49,10 +50,15 @@ type restoration struct {
 	sql  []byte
 	who  actor
 	list bool // it ends within the list of a SELECT
+	// stays: it is not made anybody else.
+	stays bool
 }
 
 // become appends what makes the session somebody else.
 func (r *restoration) become(who actor) {
+	if r.stays {
+		return
+	}
 	if r.who.authorization != who.authorization && r.who.authorization != "" {
 		r.statement("RESET SESSION AUTHORIZATION")
 	}
@@ -169,7 +175,7 @@ func (s *Session) restore(out *Actions) bool {
 		return false
 	}
 	b, at := wire.BeginQuery(out.own(Server))
-	b = appendLocals(appendRestore(b, have, want), p.defaults)
+	b = appendLocals(appendRestore(b, have, want, p.localActor()), p.defaults)
 	out.put(Server, wire.EndQuery(b, at))
 	s.ledger.Push(wire.Owed[request]{Kind: wire.OwedQuery, Injected: true, Ref: request{bits: restores}})
 	p.have, p.defaults = p.want, nil

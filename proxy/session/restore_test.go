@@ -39,7 +39,7 @@ func TestRestoreByWhoSetIt(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			have, want := sets(t, test.have), sets(t, test.want)
-			got := string(appendRestore(nil, have, want))
+			got := string(appendRestore(nil, have, want, false))
 			if got != test.sql {
 				t.Errorf("\n got  %s\n want %s", got, test.sql)
 			}
