@@ -28,6 +28,16 @@ type chain struct {
 	parts   int
 }
 
+// goesOn notes the place of a further part, if it stands behind a dot, or that of the first part of a new name.
+func (n *chain) goesOn(before Token, dotted bool) {
+	if dotted && n.parts > 0 {
+		n.schema = n.last
+		n.parts++
+		return
+	}
+	n.context, n.parts = before, 1
+}
+
 // body scans the rest of a statement from tok on. It reports whether this is surely free of effects and answers the
 // same on every node: no keyword that writes, no call of a function that is not known to be harmless, no view that
 // belongs to one node. Flags and pins are noted on the way.
@@ -261,6 +271,9 @@ func (c *classifier) impure(name chain) bool {
 	if catalog == nil || catalog.impure == nil {
 		return false
 	}
+	if text := c.text(c.tok); c.tok.Kind == TokenWord && !catalog.mayBeImpure(text) {
+		return len(text) > maxIdentifier
+	}
 	word, known := c.identifier(c.tok)
 	if !known {
 		return true
@@ -368,6 +381,15 @@ func (c *classifier) sharedArgument() bool {
 func (c *classifier) setConfigAlone() bool {
 	if !c.word("set_config") && !c.word("pg_catalog") {
 		return false
+	}
+	if c.word("pg_catalog") {
+		lx := c.lx
+		if end := int(c.tok.End); end+1 < len(c.sql) && c.sql[end] == '.' && byteClass[c.sql[end+1]]&byteIdentStart != 0 && c.sql[end+1]|0x20 != 's' {
+			return false
+		}
+		if lx.Next(); !equalFold(c.text(lx.Next()), "set_config") {
+			return false
+		}
 	}
 	saved := *c
 	if c.accept("pg_catalog") && c.punct('.') {

@@ -37,13 +37,15 @@ type Catalog struct {
 	// mask tells, as notable does, which words can be among impure; meaning is that and notable. called tells the same of
 	// functions.
 	mask, meaning, called *[256]uint64
+	// last tells which words can be among impure by their last byte, in lower case: in most databases these are few.
+	last *[256]uint64
 }
 
 // NewCatalog makes a Catalog. What several lists say of one name is settled in favour of the primary, except that
 // Harmless wins over Volatile.
 func NewCatalog(f Facts) *Catalog {
 	c := &Catalog{functions: make(map[string]funcClass, len(f.Stable)+len(f.Volatile))}
-	c.mask, c.meaning, c.called = new([256]uint64), new([256]uint64), new([256]uint64)
+	c.mask, c.meaning, c.called, c.last = new([256]uint64), new([256]uint64), new([256]uint64), new([256]uint64)
 	for _, name := range f.Stable {
 		if _, own := functions[name]; !own { // what PostgreSQL's own of that name is stays as it is
 			c.functions[name] = funcPure
@@ -82,8 +84,8 @@ func NewCatalog(f Facts) *Catalog {
 func (c *Catalog) Wary() *Catalog {
 	wary := *c
 	wary.impure = maps.Clone(c.impure)
-	wary.mask, wary.meaning = new([256]uint64), new([256]uint64)
-	*wary.mask, *wary.meaning = *c.mask, *c.meaning
+	wary.mask, wary.meaning, wary.last = new([256]uint64), new([256]uint64), new([256]uint64)
+	*wary.mask, *wary.meaning, *wary.last = *c.mask, *c.meaning, *c.last
 	for _, word := range []string{"from", "table"} {
 		wary.addImpure(word, false)
 		addLength(wary.meaning, word)
@@ -100,6 +102,7 @@ func (c *Catalog) addImpure(name string, asType bool) {
 	}
 	c.impure[strings.Clone(name)] = asType
 	addLength(c.mask, name)
+	c.last[lowerByte[name[len(name)-1]]] |= 1 << min(len(name), 63)
 }
 
 // addLength notes the length of a name (63: and more) for both cases of its first byte.
@@ -114,9 +117,13 @@ func addLength(table *[256]uint64, name string) {
 	}
 }
 
-// mayBeImpure reports whether a word with that first byte and length (63: and more) may be among impure.
-func (c *Catalog) mayBeImpure(first byte, length uint) bool {
-	return c != nil && c.mask[first]>>length&1 != 0
+// mayBeImpure reports whether a word, quoted or not, may be among impure.
+func (c *Catalog) mayBeImpure(word []byte) bool {
+	if c == nil {
+		return false
+	}
+	length := min(uint(len(word)), 63)
+	return c.mask[word[0]]>>length&1 != 0 && (length == 63 || c.last[lowerByte[word[len(word)-1]]]>>length&1 != 0)
 }
 
 // addOperator adds a symbol, its other spelling, and the words of SQL that mean it.

@@ -350,6 +350,9 @@ func BenchmarkClassify(b *testing.B) {
 	for _, sql := range []string{
 		"SELECT abalance FROM pgbench_accounts WHERE aid = $1",
 		"UPDATE pgbench_accounts SET abalance = abalance + $1 WHERE aid = $2",
+		"INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES ($1, $2, $3, $4, CURRENT_TIMESTAMP)",
+		"BEGIN;",
+		"END;",
 		"begin",
 		"SELECT o.id, o.total, count(*) FROM orders o JOIN items i ON i.order_id = o.id WHERE o.customer_id = $1 AND o.created_at > now() - interval '1 day' GROUP BY o.id, o.total ORDER BY o.id LIMIT 20",
 	} {
@@ -359,6 +362,7 @@ func BenchmarkClassify(b *testing.B) {
 			for b.Loop() {
 				Classify(text, Options{})
 			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(100+len(text)), "cost/budget")
 		})
 	}
 }

@@ -188,8 +188,10 @@ func isNodeLocalRelation(name []byte) bool {
 
 // classOf takes a lower-case name. What begins with pg_stat_ or pg_replication_origin_ is node-local or worse.
 func classOf(name []byte) funcClass {
-	if class, ok := functions[string(name)]; ok {
-		return class
+	if len(name) > 0 && mayBeKnown(name) {
+		if class, ok := functions[string(name)]; ok {
+			return class
+		}
 	}
 	if len(name) > 8 && string(name[:8]) == "pg_stat_" {
 		return funcNodeLocal

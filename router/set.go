@@ -203,8 +203,13 @@ func (c *classifier) show() {
 		c.rest()
 		c.v.Name = Span{start, c.prev.End}
 	default:
+		first := c.tok
 		c.v.Name = c.name()
 		c.skip()
+		if first.Kind == TokenWord && c.v.Name == (Span{first.Start, first.End}) && sharedSettings[string(c.folded(first))] {
+			c.v.Kind = Read
+			return
+		}
 	}
 	var buf [64]byte
 	if sharedSetting(c.v.AppendName(buf[:0], c.sql)) {

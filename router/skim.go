@@ -48,6 +48,20 @@ func (c *classifier) skim(name *chain) {
 				pos = start
 				goto lexer
 			}
+			name.goesOn(tok, tok.Kind == TokenPunct && sql[tok.Start] == '.')
+			for pos+1 < len(sql) && sql[pos] == '.' && byteClass[sql[pos+1]]&byteIdentStart != 0 { // the other parts of the name
+				prev, tok = Token{Kind: TokenWord, Start: int32(start), End: int32(pos)}, Token{Kind: TokenPunct, Start: int32(pos), End: int32(pos + 1)}
+				start = pos + 1
+				for pos += 2; pos < len(sql) && wordByte[sql[pos]]; pos++ {
+				}
+				n := uint(pos - start)
+				if quick := n-2 < 61 && meaning[sql[start]]>>n&1 == 0; !quick && !c.plainWord(start, pos, tok) {
+					pos, name.last = start, prev
+					goto lexer
+				}
+				name.schema = prev
+				name.parts++
+			}
 			kind = TokenWord
 		case b == ',' || b == '[' || b == ']' || b == ':':
 			if pos++; b == ':' && pos < len(sql) && doubled(b, sql[pos]) {
@@ -79,6 +93,17 @@ func (c *classifier) skim(name *chain) {
 				pos = start
 				goto lexer
 			}
+			name.goesOn(tok, tok.Kind == TokenPunct && sql[tok.Start] == '.')
+			for pos+1 < len(sql) && sql[pos] == '.' && sql[pos+1] == '"' {
+				prev, tok = Token{Kind: TokenQuoted, Start: int32(start), End: int32(pos)}, Token{Kind: TokenPunct, Start: int32(pos), End: int32(pos + 1)}
+				start = pos + 1
+				if pos = c.plainQuoted(start); pos < 0 {
+					pos, name.last = start, prev
+					goto lexer
+				}
+				name.schema = prev
+				name.parts++
+			}
 			kind = TokenQuoted
 		case class&byteOperator != 0 && operators:
 			if pos = plainOperator(sql, pos); pos < 0 {
@@ -88,6 +113,11 @@ func (c *classifier) skim(name *chain) {
 			kind = TokenOperator
 		case b == '(':
 			pos++
+			if called := sql[tok.Start:tok.End]; tok.Kind == TokenWord && (name.parts == 1 && catalog.callsQuick(called) ||
+				name.parts == 2 && name.schema.Kind == TokenWord && equalFold(c.text(name.schema), "pg_catalog") && ownQuick(called)) {
+				c.nest++
+				break
+			}
 			if tok.Kind == TokenWord || tok.Kind == TokenQuoted || tok.Kind == TokenPunct && sql[tok.Start] == '.' { // a call?
 				c.prev, c.tok, c.lx.pos = tok, Token{Kind: TokenPunct, Start: int32(start), End: int32(pos)}, pos
 				return
@@ -99,17 +129,14 @@ func (c *classifier) skim(name *chain) {
 		default:
 			goto lexer
 		}
-		this := Token{Kind: kind, Start: int32(start), End: int32(pos)}
+		prev, tok = tok, Token{Kind: kind, Start: int32(start), End: int32(pos)}
 		if kind == TokenWord || kind == TokenQuoted {
-			if tok.Kind == TokenPunct && sql[tok.Start] == '.' && name.parts > 0 {
-				name.schema = name.last
-				name.parts++
-			} else {
-				name.context, name.parts = tok, 1
-			}
-			name.last = this
+			name.last = tok
 		}
-		prev, tok = tok, this
+		if pos < len(sql) && sql[pos] == ',' { // what is most often behind a token is taken with it
+			prev, tok = tok, Token{Kind: TokenPunct, Start: int32(pos), End: int32(pos + 1)}
+			pos++
+		}
 		if pos < len(sql) && sql[pos] == ' ' {
 			pos++ // most tokens are followed by one
 		}
@@ -126,7 +153,7 @@ func (c *classifier) plainWord(start, end int, before Token) bool {
 	if length == 1 && end < len(sql) && (sql[end] == '\'' || sql[end] == '&') {
 		return false // E'...'
 	}
-	if c.lx.opts.Catalog.mayBeImpure(first, length) {
+	if c.lx.opts.Catalog.mayBeImpure(sql[start:end]) {
 		return false
 	}
 	switch {
@@ -137,7 +164,32 @@ func (c *classifier) plainWord(start, end int, before Token) bool {
 	case first|0x20 == 'p':
 		return !maySystem(sql[start:end])
 	}
-	return false
+	return !isNotable(sql[start:end])
+}
+
+// isNotable reports whether a word is one of the keywords in notable.
+func isNotable(word []byte) bool {
+	switch word[0] | 0x20 {
+	case 'i':
+		return equalFold(word, "insert") || equalFold(word, "into")
+	case 'u':
+		return equalFold(word, "update")
+	case 'd':
+		return equalFold(word, "delete")
+	case 'm':
+		return equalFold(word, "merge")
+	case 's':
+		return equalFold(word, "share")
+	case 't':
+		return equalFold(word, "temp") || equalFold(word, "temporary")
+	case 'o':
+		return equalFold(word, "operator")
+	case 'e':
+		return equalFold(word, "execute")
+	case 'c':
+		return equalFold(word, "cmin") || equalFold(word, "cmax")
+	}
+	return true
 }
 
 // plainQuoted returns the end of the quoted identifier that begins at pos, if it means nothing to a body; else -1.
@@ -149,7 +201,18 @@ func (c *classifier) plainQuoted(pos int) (end int) {
 	if end >= len(sql) || sql[end] == 0 || length-1 >= maxIdentifier || end+1 < len(sql) && sql[end+1] == '"' {
 		return -1
 	}
-	if name := sql[pos+1 : end]; c.lx.opts.Catalog.mayBeImpure(name[0], length) || maySystem(name) || isCommandID(name) {
+	name := sql[pos+1 : end]
+	switch name[0] {
+	case 'p', 'P':
+		if maySystem(name) {
+			return -1
+		}
+	case 'c':
+		if isCommandID(name) {
+			return -1
+		}
+	}
+	if c.lx.opts.Catalog.mayBeImpure(name) {
 		return -1
 	}
 	return end + 1

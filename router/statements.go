@@ -13,17 +13,21 @@ func (c *classifier) statement() {
 		c.skip()
 		return
 	}
-	switch string(c.folded(c.tok)) {
-	case "select":
-		c.next()
+	if c.accept("select") { // most are
 		c.v.Command = CommandSelect
 		if !c.setConfigAlone() {
 			c.readOnly(c.body(bodyQuery))
 		}
+		return
+	}
+	switch string(c.folded(c.tok)) {
 	case "with", "values", "table":
 		c.v.Command = CommandSelect
 		c.readOnly(c.body(bodyQuery))
 	case "insert", "update", "delete", "merge":
+		if end := int(c.tok.End); end+1 < len(c.sql) && c.sql[end] == ' ' && byteClass[c.sql[end+1]]&byteIdentStart != 0 {
+			c.next() // no call: the word tells nothing more
+		}
 		c.body(bodyWrite)
 	case "begin", "start":
 		c.next()
