@@ -61,7 +61,7 @@ type Directory struct {
 type entry struct {
 	Account
 	expired replication.Instant // a password was refused then: what was known before may be outdated
-	notNow  replication.Instant // until then nobody asks again, as it was in vain
+	inVain  replication.Instant // somebody asked again then, and nobody answered; 0: that is not so
 }
 
 // NewDirectory returns an empty Directory.
@@ -98,16 +98,19 @@ func (d *Directory) Find(ctx context.Context, user string) (Account, error) {
 		if fresh {
 			return e.Account, nil
 		}
-		// Logins share a question. One that was asked too long before this login arrived is no answer to it.
+		// Logins share a question. One that was asked too long before this login arrived is no answer to it; one that was
+		// asked since is, whatever changes meanwhile: else no login would end while roles are created one after the other.
 		answer := d.flight.DoChan(user, func() (any, error) { return d.ask(context.WithoutCancel(ctx), user) })
 		found, err := d.await(ctx, answer, cached)
 		switch {
-		case err == nil && !d.fresh(&found, arrival):
+		case err == nil && found.at < arrival && !d.fresh(&found, arrival):
 			continue
 		case err == nil:
 			return found.Account, nil
 		case cached:
-			d.later(user)
+			if ctx.Err() == nil { // else it was this login that had no time left
+				d.later(&e)
+			}
 			return e.Account, nil
 		default:
 			return Account{}, err
@@ -133,14 +136,14 @@ func (d *Directory) await(ctx context.Context, answer <-chan singleflight.Result
 	}
 }
 
-// later lets logins of the role go on with the old credential for a while.
-func (d *Directory) later(user string) {
-	until := d.clock().Add(outage * d.cfg.Patience)
+// later lets logins of the role go on with the old credential for a while, unless it has been replaced meanwhile.
+func (d *Directory) later(old *entry) {
+	now := d.clock()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if e, ok := d.entries[user]; ok {
-		e.notNow = until
-		d.entries[user] = e
+	if e, ok := d.entries[old.User]; ok && e.at == old.at {
+		e.inVain = now
+		d.entries[old.User] = e
 	}
 }
 
@@ -157,7 +160,7 @@ func (d *Directory) Expire(user string) {
 }
 
 // ExpireAll makes the next login of each role ask first, as Expire does, however new its credential is: roles have been
-// changed. Questions under way may have been answered before.
+// changed. Questions under way may have been answered before, and whoever did not answer then may do so now.
 func (d *Directory) ExpireAll() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -168,8 +171,10 @@ func (d *Directory) ExpireAll() {
 func (d *Directory) cached(user string, arrival replication.Instant) (e entry, known, fresh bool) {
 	d.mu.Lock()
 	e, known = d.entries[user]
+	changed := d.changed
 	d.mu.Unlock()
-	return e, known, known && (d.fresh(&e, arrival) || arrival < e.notNow)
+	spared := e.inVain != 0 && e.inVain >= changed && arrival.Sub(e.inVain) < outage*d.cfg.Patience
+	return e, known, known && (spared || d.fresh(&e, arrival))
 }
 
 // fresh reports whether the entry was asked for recently enough, and not before something is known to have changed.

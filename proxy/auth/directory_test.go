@@ -187,7 +187,8 @@ func TestDirectoryAsksAfterArrival(t *testing.T) {
 	})
 }
 
-// Once roles have been changed no answer to an earlier question is good enough, also one that is still awaited.
+// Once roles have been changed no answer to an earlier question is good enough for a login that arrives then, also one that
+// is still awaited. A login that has arrived before takes it.
 func TestDirectoryForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		text, other := rfcVerifier(t).String(), MD5Hash("user", "new")
@@ -204,20 +205,125 @@ func TestDirectoryForgets(t *testing.T) {
 		if _, ok := d.Ready("user"); ok {
 			t.Error("believed after a change")
 		}
-		login := make(chan Account, 1)
-		go func() {
-			a, _ := d.Find(t.Context(), "user")
-			login <- a
-		}()
-		time.Sleep(5 * time.Millisecond)
+		login := func() <-chan Account {
+			found := make(chan Account, 1)
+			go func() {
+				a, _ := d.Find(t.Context(), "user")
+				found <- a
+			}()
+			time.Sleep(5 * time.Millisecond)
+			return found
+		}
+		before := login()
 		d.ExpireAll()
-		time.Sleep(6 * time.Millisecond) // the question from before is answered
+		after := login()
+		time.Sleep(time.Millisecond) // the question from before is answered
 		lookup.text.Store(&other)
-		if a := <-login; a.Kind != MD5Credential {
+		if a := <-before; a.Kind != SCRAMCredential {
+			t.Errorf("the login before the change: %+v", a)
+		}
+		if a := <-after; a.Kind != MD5Credential {
 			t.Errorf("an answer from before the change: %+v", a)
 		}
 		if _, ok := d.Ready("user"); !ok || lookup.asked.Load() != 3 {
 			t.Errorf("fresh %v after %d questions, want 3", ok, lookup.asked.Load())
+		}
+	})
+}
+
+// changing is a Lookup in whose questions roles are changed, as a script does that creates many.
+type changing struct {
+	fakeLookup
+	directory *Directory
+}
+
+func (l *changing) Credential(ctx context.Context, user string) (Credential, error) {
+	c, err := l.fakeLookup.Credential(ctx, user)
+	l.directory.ExpireAll()
+	time.Sleep(time.Millisecond)
+	return c, err
+}
+
+// Logins end while roles are changed all the time, after one question each.
+func TestDirectoryOfChangingRoles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		text := rfcVerifier(t).String()
+		lookup := &changing{fakeLookup: fakeLookup{delay: time.Millisecond}}
+		lookup.text.Store(&text)
+		lookup.directory = testDirectory(t, lookup)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		for n := range int32(3) {
+			if a, err := lookup.directory.Find(ctx, "user"); err != nil || !a.known {
+				t.Fatalf("Find: %+v, %v", a, err)
+			}
+			if asked := lookup.asked.Load(); asked != n+1 {
+				t.Fatalf("asked %d times for %d logins", asked, n+1)
+			}
+		}
+	})
+}
+
+// What a login goes on with because nobody has answered is believed for a while, but not when roles have been changed
+// since, nor when it was the login that had no time left.
+func TestDirectoryAsksAgain(t *testing.T) {
+	for name, test := range map[string]struct {
+		limit          time.Duration // of the login
+		changes, ready bool
+	}{
+		"nobody answers":        {time.Hour, false, true},
+		"roles are changed":     {time.Hour, true, false},
+		"the login ends before": {time.Millisecond, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				text := rfcVerifier(t).String()
+				lookup := &fakeLookup{}
+				lookup.text.Store(&text)
+				d := testDirectory(t, lookup)
+				if _, err := d.Find(t.Context(), "user"); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(2 * time.Minute)
+				lookup.delay = time.Hour
+				ctx, cancel := context.WithTimeout(t.Context(), test.limit)
+				defer cancel()
+				if a, err := d.Find(ctx, "user"); err != nil || !a.known {
+					t.Fatalf("Find: %+v, %v", a, err)
+				}
+				time.Sleep(time.Millisecond)
+				if test.changes {
+					d.ExpireAll()
+				}
+				if _, ok := d.Ready("user"); ok != test.ready {
+					t.Errorf("believed %v, want %v", ok, test.ready)
+				}
+				time.Sleep(time.Minute) // the question is given up
+			})
+		})
+	}
+}
+
+// An answer that comes in the instant in which a login gives up waiting is not one that nobody has given.
+func TestDirectoryAnswerInTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		text := rfcVerifier(t).String()
+		lookup := &fakeLookup{}
+		lookup.text.Store(&text)
+		d := testDirectory(t, lookup)
+		if _, err := d.Find(t.Context(), "user"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		old, _, _ := d.cached("user", d.clock())
+		if _, err := d.Find(t.Context(), "user"); err != nil {
+			t.Fatal(err)
+		}
+		d.later(&old)
+		d.cfg.Refresh = time.Millisecond
+		time.Sleep(2 * time.Millisecond)
+		if _, ok := d.Ready("user"); ok {
+			t.Error("a new credential is believed for longer than it may")
 		}
 	})
 }
