@@ -16,7 +16,7 @@ const quickSlots = 1 << 13
 
 // commonCalls are those that have their slots before all others.
 const commonCalls = `in count sum min max avg any all exists and or not on as from coalesce lower upper now date_trunc extract cast values
-using over array_agg json_agg jsonb_agg jsonb_build_object json_build_object to_char format_type pg_get_expr col_description length
+using array_agg json_agg jsonb_agg jsonb_build_object json_build_object to_char format_type pg_get_expr col_description length
 substring trim round abs greatest least nullif string_agg array row_number rank lag lead version current_schema position concat`
 
 func buildQuickNames() (table [quickSlots]quickName) {
