@@ -261,7 +261,7 @@ listen postgres
 func versionOf(ctx context.Context, path, arg string) string {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, path, arg).Output()
+	out, err := exec.CommandContext(ctx, path, arg).CombinedOutput() // pgpool says it on the other channel
 	if err != nil {
 		return "version not known"
 	}

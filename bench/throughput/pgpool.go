@@ -22,9 +22,6 @@ func (g *ground) startPgpool(ctx context.Context, e *endpoint, control string) e
 		return fmt.Errorf("%w: %w", errAbsent, err)
 	}
 	e.version, e.family = versionOf(ctx, path, "--version"), true
-	if e.version == "" { // it says so on the other channel
-		e.version = "pgpool-II"
-	}
 	host, port, _ := net.SplitHostPort(e.address) // made by this package
 	_, controlPort, _ := net.SplitHostPort(control)
 	dir := g.path(e.name)
