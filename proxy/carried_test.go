@@ -221,6 +221,19 @@ func TestStatementsMissingInFailedTransaction(t *testing.T) {
 	parse, sync := &pgproto3.Parse{Name: "p", Query: "select 1"}, &pgproto3.Sync{}
 	bind, execute := &pgproto3.Bind{PreparedStatement: "p"}, &pgproto3.Execute{}
 	all(parse, sync)
+	for _, end := range []string{"commit", "rollback", "select 1; commit; select 2"} { // of a transaction that may have begun nowhere
+		all(query("begin"))
+		all(&pgproto3.Parse{Query: end}, &pgproto3.Bind{}, execute, sync)
+		all(query("begin"))
+		all(query(end), query("select 3"), query("rollback"))
+	}
+	all(query("begin"))
+	all(query("declare c cursor for select 1"))
+	all(query("select name, statement from pg_cursors"))
+	all(query("rollback"))
+	all(query("begin"))
+	all(query("selekt"), bind, sync, &pgproto3.Bind{PreparedStatement: "none"}, sync, &pgproto3.Describe{ObjectType: 'S', Name: "none"}, sync)
+	all(query("rollback"))
 	for _, messages := range [][]pgproto3.FrontendMessage{
 		{parse, sync, bind, execute, sync},
 		{bind, execute, sync, bind, execute, sync},

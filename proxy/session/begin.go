@@ -218,7 +218,8 @@ func (s *Session) swiftly() bool {
 	case 'P', 'B':
 		return t.synced
 	case 'Q':
-		return t.frames == 1 && t.verdict.Statements == 1 && t.verdict.Command != router.CommandShow
+		return t.frames == 1 && t.verdict.Statements == 1 && t.verdict.Command != router.CommandShow &&
+			t.verdict.Command != router.CommandDeclare // whose text pg_cursors shows
 	}
 	return false
 }

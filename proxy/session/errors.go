@@ -135,6 +135,15 @@ func Fatal(f Failure) []byte {
 	return wire.AppendErrorResponse(nil, *failureFields(f, severityFatal, errAdminShutdown))
 }
 
+// errNoStatement is PostgreSQL's error for a prepared statement that is not there.
+func errNoStatement(name string) *wire.ErrorFields {
+	message := "unnamed prepared statement does not exist"
+	if name != "" {
+		message = fmt.Sprintf("prepared statement %q does not exist", name)
+	}
+	return &wire.ErrorFields{Severity: severityError, Code: "26000", Message: message}
+}
+
 // errUnknownMessage is PostgreSQL's answer to a message type it does not know.
 func errUnknownMessage(typ byte) *wire.ErrorFields {
 	const digits = "0123456789"

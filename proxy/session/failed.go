@@ -44,7 +44,7 @@ func (s *Session) playOne(p wire.Piece, out *Actions) {
 		portal, name, _, err := wire.ParseBind(body)
 		st := s.prepared.find(name)
 		if err != nil || !endsTransaction(st) {
-			s.playError(out)
+			s.playMissing(err == nil && st == nil, name, out)
 			return
 		}
 		s.portals.bound(portal, st)
@@ -152,8 +152,19 @@ func (s *Session) playDescribe(body []byte, out *Actions) {
 	case err == nil && kind == 'P' && endsTransaction(s.portals.running(name)):
 		out.put(Client, wire.AppendEmpty(out.own(Client), 'n'))
 	default:
-		s.playError(out)
+		s.playMissing(err == nil && kind == 'S' && s.prepared.find(name) == nil, name, out)
 	}
+}
+
+// playMissing tells that there is no such statement, which PostgreSQL finds out before it looks at the transaction, or what
+// playError tells.
+func (s *Session) playMissing(missing bool, name []byte, out *Actions) {
+	if !missing || s.untold != nil {
+		s.playError(out)
+		return
+	}
+	s.status, s.skip = wire.StatusFailed, true
+	s.say(errNoStatement(string(name)), out)
 }
 
 // endsTransaction reports whether a statement is COMMIT or ROLLBACK.

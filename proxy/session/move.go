@@ -82,7 +82,7 @@ func (s *Session) opens(v *router.Verdict, text []byte, stored string, rows uint
 
 // reopen opens the transaction on the server to which it is taken, and reports whether it did: the turn waits for it.
 func (s *Session) reopen(out *Actions) bool {
-	if s.reopening == nil || s.inTx {
+	if s.reopening == nil || s.inTx || s.group || s.ledger.Len() > 0 { // else it is open, and its end may be under way
 		return false
 	}
 	if !onPrimary(s.srv) && s.need.Kind == router.Read {
