@@ -3,6 +3,7 @@ package session
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgproto3/v2"
 
@@ -362,4 +363,41 @@ func TestLazyTransactionsElsewhere(t *testing.T) {
 		r.query("select 1")
 		r.expectTrail("need read", "attach standby")
 	})
+}
+
+// TestUnstartedTimeouts: a client that leaves a transaction open is idle in it, whether or not it has begun.
+func TestUnstartedTimeouts(t *testing.T) {
+	r := beginning(t, router.TransactionsLazy)
+	r.limit(Timeouts{IdleInTransaction: 10 * time.Second, ClientIdle: time.Second})
+	r.query("begin")
+	r.expect("in time", r.after(9*time.Second), "")
+	r.expect("late", r.after(time.Second), "E(25P03)")
+	if !r.closed {
+		t.Error("the session goes on")
+	}
+}
+
+// TestLazyBeginAllocates0: a transaction that begins with its first statement allocates nothing.
+func TestLazyBeginAllocates0(t *testing.T) {
+	p := newPath(t, nil, replication.RolePrimary)
+	p.r.cfg.Defaults.Transactions = router.TransactionsLazy
+	done := answer(&pgproto3.CommandComplete{CommandTag: []byte("BEGIN")}, &pgproto3.CommandComplete{CommandTag: []byte("UPDATE 1")},
+		&pgproto3.ReadyForQuery{TxStatus: 'T'})
+	ended := answer(&pgproto3.CommandComplete{CommandTag: []byte("COMMIT")}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
+	begin, commit := wire.AppendQuery(nil, "begin"), wire.AppendQuery(nil, "commit")
+	transaction := func() {
+		p.request, p.answer = begin, nil
+		p.turn()
+		p.request, p.answer = writeRequest, done
+		p.turn()
+		p.request, p.answer = commit, ended
+		p.turn()
+	}
+	transaction()
+	if n := testing.AllocsPerRun(100, transaction); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+	if p.r.s.status != wire.StatusIdle || p.r.s.turns == 0 {
+		t.Errorf("status %c after %d turns", p.r.s.status, p.r.s.turns)
+	}
 }
