@@ -87,6 +87,17 @@ func TestBeginLikePostgreSQL(t *testing.T) {
 				{"begin", "show transaction_read_only", "commit"}, {"begin", "set local search_path = pg_catalog", "show search_path", "commit", "show search_path"},
 				{"begin", "copy late to stdout", "commit"}, {"begin", "select 'a' = any(1)", "commit"},
 				{"begin", "select count(*) from late", "select  no_such_function(1)", "commit"}, {"begin", "do $$ begin commit; end $$", "commit"},
+				{"begin", "commit foo"}, {"begin", "rollback work bla", "rollback"}, {"begin", "abort and nothing", "commit"}, {"begin", "commit and no chain"},
+				{"begin", "selec 1", "rollback; select 1"}, {"begin", "selec 1", "rollback and chain", "select 1", "commit"},
+				{"begin isolation level serializable", "selec 1", "rollback and chain", "show transaction_isolation", "commit"},
+				{"begin", "selec 1", "rollback to a", "commit"}, {"begin", "selec 1", "selec 2", "", "commit"}, {"begin", "prepare p as", "select 1", "rollback"},
+				{"begin", "select 1/0", "rollback; insert into late values (4)", "/* walgate: target=primary */ select * from late"},
+				{"begin", "select count(*) from late", "select 1/0", "rollback; begin; insert into late values (5)", "commit"},
+				{"begin", "select count(*) from late", "select 1/0", "rollback and chain", "insert into late values (6)", "commit"},
+				{"begin", "/* walgate: target=replica */ select count(*) from late", "insert into late values (7)", "commit"},
+				{"begin isolation level repeatable read", "/* walgate: target=replica */ select count(*) from late", "insert into late values (8)", "commit"},
+				{"begin", "prepare p as select 1", "execute p", "commit", "deallocate p"},
+				{"begin", "set transaction read only", "insert into late values (9)", "commit"},
 				{"begin", "set statement_timeout = 0", "rollback", "show statement_timeout"}, {"begin; select 1", "commit"},
 			}
 			through := s.connect(t)

@@ -60,7 +60,26 @@ func readBegin(text []byte, opts router.Options) (d deferral, ok bool) {
 	return d, words.tok.Kind == router.TokenEnd
 }
 
-// beginWords reads BEGIN word by word.
+// readEnd reports whether a text is what it seems to be, COMMIT or ROLLBACK without AND CHAIN.
+func readEnd(text []byte, opts router.Options) bool {
+	words := beginWords{lx: router.NewLexer(text, opts), text: text}
+	words.next()
+	if !words.accept("commit") && !words.accept("end") && !words.accept("rollback") && !words.accept("abort") {
+		return false
+	}
+	if !words.accept("work") {
+		words.accept("transaction")
+	}
+	if words.accept("and") && !(words.accept("no") && words.accept("chain")) {
+		return false
+	}
+	if words.punct(';') {
+		words.next()
+	}
+	return words.tok.Kind == router.TokenEnd
+}
+
+// beginWords reads BEGIN, or what ends a transaction, word by word.
 type beginWords struct {
 	lx   router.Lexer
 	text []byte
@@ -162,14 +181,22 @@ func (s *Session) defaultIsolation() (steady, known bool) {
 }
 
 // answerUnstarted answers the end of a transaction that has not begun anywhere; it reports whether the turn was that.
-func (s *Session) answerUnstarted(v *router.Verdict, out *Actions) bool {
+func (s *Session) answerUnstarted(v *router.Verdict, text []byte, out *Actions) bool {
 	tag := "COMMIT"
 	switch {
-	case !s.deferred || v.Flags.Has(router.TxChain|router.TxPrepared):
+	case s.reopening == nil || v.Flags.Has(router.TxChain|router.TxPrepared):
 		return false
 	case v.Command == router.CommandRollback:
 		tag = "ROLLBACK"
 	case v.Command != router.CommandCommit:
+		return false
+	}
+	switch {
+	case !readEnd(text, s.opts): // the server says what is wrong with it
+		return false
+	case s.status == wire.StatusFailed:
+		tag = "ROLLBACK"
+	case !s.deferred:
 		return false
 	}
 	s.reopening, s.deferred, s.status = nil, false, wire.StatusIdle
@@ -276,9 +303,10 @@ func (s *Session) examine(out *Actions) bool {
 		return false
 	}
 	stays := t.complete && !t.moves && !t.flush && t.token == "" && t.hint.Target != router.TargetPrimary
-	if stays || s.status != wire.StatusInTransaction {
+	failed := s.status != wire.StatusInTransaction
+	if stays || failed && t.complete && !(t.moves && t.flags.Has(router.TxControl)) {
 		s.granted = true
-		s.retry = retry{possible: stays && t.reads && s.status == wire.StatusInTransaction}
+		s.retry = retry{possible: stays && t.reads && !failed}
 		return true
 	}
 	s.carryOver()
@@ -300,11 +328,22 @@ func (s *Session) abandoned(status byte, out *Actions) {
 
 // carryOver sees to it that an open lazy transaction begins anew on another server, as one that is as far.
 func (s *Session) carryOver() {
-	if s.lazy && s.opening != nil && s.status == wire.StatusInTransaction {
-		s.settleReads(s.clock)
-		s.reopening = s.opening
-		if !s.deferred { // it has read: SET TRANSACTION comes too late there as well
-			s.reopening = append(append([]byte(nil), s.opening...), ";SELECT 1"...)
-		}
+	if !s.lazy || s.opening == nil || s.status == wire.StatusIdle {
+		return
 	}
+	s.settleReads(s.clock)
+	s.reopening = s.opening
+	switch {
+	case s.status == wire.StatusFailed:
+		s.failNowhere(s.opening)
+	case !s.deferred: // it has read: SET TRANSACTION comes too late there as well
+		s.reopening = append(append([]byte(nil), s.opening...), ";SELECT 1"...)
+	}
+}
+
+// failNowhere makes the transaction that begin has opened one that has failed, and is on no server. What follows may do more
+// than to end it, and is then for a server to answer, on which a transaction fails first.
+func (s *Session) failNowhere(begin []byte) {
+	s.status, s.deferred = wire.StatusFailed, false
+	s.reopening = append(append([]byte(nil), begin...), ";ROLLBACK TO walgate_none"...)
 }

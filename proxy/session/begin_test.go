@@ -33,6 +33,18 @@ func TestReadBegin(t *testing.T) {
 	}
 }
 
+func TestReadEnd(t *testing.T) {
+	for text, want := range map[string]bool{
+		"commit": true, "END;": true, "rollback work": true, "Abort /* c */ transaction ;": true, "commit and no chain": true,
+		"commit and chain": false, "commit foo": false, "rollback work transaction": false, "end and": false, "commit;;": false,
+		"rollback to a": false, "commit prepared 'x'": false, "begin": false, "": false, "commit and no": false,
+	} {
+		if got := readEnd([]byte(text), router.Options{}); got != want {
+			t.Errorf("%q: %v, want %v", text, got, want)
+		}
+	}
+}
+
 // beginning makes a rig whose transactions begin as they are told to.
 func beginning(t *testing.T, how router.Transactions) *rig {
 	r := newRig(t)
@@ -130,9 +142,9 @@ func TestBeginIsRefused(t *testing.T) {
 	r.query("begin")
 	both := append(wire.AppendQuery(nil, "select syntax"), wire.AppendQuery(nil, "update a")...)
 	r.expect("error", r.send(both), "E(42601) Z(E) E(25P02) Z(E)")
-	r.expectTrail("need write", "attach primary", "release")
-	if pg := r.server(replication.RolePrimary); len(pg.Log) != 0 {
-		t.Errorf("ran %q outside the transaction", pg.Log)
+	r.expectTrail("need write", "attach primary", "release", "need write", "attach primary") // where it fails
+	if got := strings.Join(r.server(replication.RolePrimary).Log, ", "); got != "BEGIN, ROLLBACK TO walgate_none" {
+		t.Errorf("ran %q, want nothing outside the transaction", got)
 	}
 	r.expect("end", r.query("commit"), "C(ROLLBACK) Z(I)")
 
@@ -249,6 +261,10 @@ func TestLazyTransactions(t *testing.T) {
 		{"repaired first", "begin", [][]byte{simple("select 'nextval'")},
 			"T D(select 'nextval') C(SELECT 1) Z(T)", []string{"need read", "attach standby", "discard", "need write", "attach primary"}},
 		{"the client's own error", "begin", [][]byte{simple("select 1"), simple("select fail"), simple("update a")}, "E(25P02) Z(E)", stays},
+		{"a portal for later", "begin", [][]byte{simple("select 1"), wiretest.Encode(&pgproto3.Parse{Query: "select 1"}, &pgproto3.Bind{DestinationPortal: "c"}, &pgproto3.Sync{})}, "1 2 Z(T)", moves},
+		{"a portal for later first", "begin", [][]byte{wiretest.Encode(&pgproto3.Parse{Query: "select 1"}, &pgproto3.Bind{}, &pgproto3.Sync{})}, "1 2 Z(T)", never},
+		{"behind the end of a failed one", "begin", [][]byte{simple("select 1"), simple("select fail"), simple("rollback; begin; update a")}, "C(ROLLBACK) C(BEGIN) C(UPDATE) Z(T)", moves},
+		{"a comment for a read", "begin isolation level repeatable read", [][]byte{simple("/* walgate: target=replica */ select 1"), simple("update a")}, "C(UPDATE) Z(T)", never},
 		{"read committed", "begin isolation level read committed", [][]byte{simple("select 1")}, "T D(select 1) C(SELECT 1) Z(T)", stays},
 		{"repeatable read", "begin isolation level repeatable read", [][]byte{simple("select 1")}, "T D(select 1) C(SELECT 1) Z(T)", never},
 		{"serializable", "begin isolation level serializable", [][]byte{simple("select 1")}, "T D(select 1) C(SELECT 1) Z(T)", never},
@@ -282,6 +298,66 @@ func TestLazyTransactions(t *testing.T) {
 			r.expect("goes on", r.query("update a"), "C(UPDATE) Z(I)")
 		})
 	}
+}
+
+// TestFailedNowhere: a transaction whose first statement could not be read has failed as any other, and holds no server.
+func TestFailedNowhere(t *testing.T) {
+	failed := func(t *testing.T, begin string) *rig {
+		r := beginning(t, router.TransactionsLazy)
+		r.query(begin)
+		r.expect("error", r.query("select syntax"), "E(42601) Z(E)")
+		r.trail = nil
+		return r
+	}
+	t.Run("ROLLBACK and COMMIT need no server", func(t *testing.T) {
+		for _, end := range []string{"rollback", "commit"} {
+			r := failed(t, "begin")
+			r.expect(end, r.query(end), "C(ROLLBACK) Z(I)")
+			r.expectTrail()
+		}
+	})
+	t.Run("statements behind ROLLBACK run, and their settings stay", func(t *testing.T) {
+		r := failed(t, "begin")
+		r.expect("both", r.query("rollback; set work_mem = '1MB'; update a"), "C(ROLLBACK) C(SET) C(UPDATE) Z(I)")
+		r.idle = nil // another server
+		r.query("update a")
+		r.expect("settings", r.server(replication.RolePrimary).SettingsText(), "work_mem=1MB")
+	})
+	t.Run("it fails as what it was", func(t *testing.T) {
+		r := failed(t, "begin isolation level serializable")
+		r.expect("fails", r.query("update a"), "E(25P02) Z(E)")
+		if got := strings.Join(r.server(replication.RolePrimary).Log, ", "); got != "BEGIN ISOLATION LEVEL SERIALIZABLE, ROLLBACK TO walgate_none" {
+			t.Errorf("ran %q", got)
+		}
+		r.die()
+		r.expect("fails without its server", r.query("update a"), "E(25P02) Z(E)")
+		r.expect("ends", r.query("rollback"), "C(ROLLBACK) Z(I)")
+	})
+	t.Run("a view without a primary", func(t *testing.T) {
+		r := failed(t, "begin")
+		r.refuse = true
+		r.query("update a")
+		r.now = r.armAt
+		r.handle(&Event{Kind: Deadline})
+		r.expect("told", r.told(), "E(57P03) Z(E)")
+		r.refuse = false
+		r.expect("ends", r.query("rollback"), "C(ROLLBACK) Z(I)")
+	})
+}
+
+// TestBeginRefusedAhead: why BEGIN was refused is told, also where it did not go with a statement.
+func TestBeginRefusedAhead(t *testing.T) {
+	r := beginning(t, router.TransactionsLazy)
+	r.query("begin isolation level serializable")
+	r.hold = true
+	r.query("savepoint a")
+	r.hold, r.backlog = false, nil
+	r.fromServer(encoded(&pgproto3.ErrorResponse{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: "0A000", Message: "hot standby"},
+		&pgproto3.ReadyForQuery{TxStatus: 'I'}))
+	r.expect("error", r.told(), "E(0A000) Z(E)")
+	r.expect("fails", r.query("select 1"), "E(25P02) Z(E)")
+	r.expect("ends", r.query("rollback"), "C(ROLLBACK) Z(I)")
+	r.expect("goes on", r.query("update a"), "C(UPDATE) Z(I)")
 }
 
 func TestLazyTransactionsElsewhere(t *testing.T) {

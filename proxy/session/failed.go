@@ -194,7 +194,7 @@ func (s *Session) answerHere(out *Actions) bool {
 	}
 	v := &t.verdict
 	if s.status != wire.StatusIdle {
-		if !s.answerUnstarted(v, out) {
+		if !s.answerUnstarted(v, text, out) {
 			return false
 		}
 		s.turns++

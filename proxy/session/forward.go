@@ -163,7 +163,7 @@ func (s *Session) commitBits(v *router.Verdict) (b bits) {
 		b |= outside
 	}
 	switch {
-	case s.status == wire.StatusFailed && !s.unsure:
+	case s.status == wire.StatusFailed && !s.unsure && v.Command != router.CommandMany:
 	case s.inTx && v.Flags.Has(router.MayCommit),
 		!s.surelyIn() && v.Kind == router.Write && !harmless(v.Command):
 		b |= commits

@@ -102,12 +102,16 @@ func (s *Session) reopen(out *Actions) bool {
 
 // reopened goes on with the transaction.
 func (s *Session) reopened(status byte, out *Actions) {
+	cause := errTransactionLost
+	if s.restoreError != nil {
+		cause, s.restoreError = s.restoreError, nil
+	}
 	s.preparing = false
-	if status == wire.StatusInTransaction {
+	if status == s.status {
 		return
 	}
 	s.letGo(Discard, "the transaction could not be opened again", out)
-	s.loseTransaction(errTransactionLost)
+	s.loseTransaction(cause)
 }
 
 // refuseHere makes the server fail in place of a frame.

@@ -203,6 +203,7 @@ func (s *Session) level() router.Level {
 func (s *Session) makeNeed(now, ticket replication.Instant) Need {
 	t := &s.turn
 	r, tag := s.reads()
+	target := r.Target
 	if t.hint.Target != router.TargetUnset && !s.pinnedTarget() {
 		r.Target = t.hint.Target
 	}
@@ -224,6 +225,9 @@ func (s *Session) makeNeed(now, ticket replication.Instant) Need {
 	}
 	if (t.begins || s.reopening != nil) && !s.mayBeLazy(&r) {
 		kind = router.Write
+	}
+	if s.reopening != nil && kind == router.Write && t.hint.Target == router.TargetReplica {
+		r.Target = target // the comment is about a statement, not about the transaction that begins with it
 	}
 	if s.retry.primary {
 		r.Target = router.TargetPrimary

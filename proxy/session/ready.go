@@ -50,6 +50,7 @@ func (s *Session) serverReady(now replication.Instant, p wire.Piece, out *Action
 	s.noteHealth(now)
 	s.srv.Meter.answered(&s.watch, now, status == wire.StatusIdle, s.ledger.Len() > 0)
 	unbegun := s.swift && status == wire.StatusIdle // BEGIN was refused, or could not be read with what is behind it
+	begin := s.reopening
 	s.turnAnswered(status, out)
 	s.quietSince = now
 	if s.localOnly {
@@ -62,7 +63,7 @@ func (s *Session) serverReady(now replication.Instant, p wire.Piece, out *Action
 	}
 	s.tellReports(out)
 	if unbegun {
-		s.status, s.ghost = wire.StatusFailed, true
+		s.failNowhere(begin)
 		s.tellReady(out)
 	} else {
 		s.pass(p.Bytes, out)
@@ -78,6 +79,9 @@ func (s *Session) serverReady(now replication.Instant, p wire.Piece, out *Action
 	}
 	if status == wire.StatusIdle && s.ledger.Len() == 0 && !s.group {
 		s.endTurn(now, out)
+		if unbegun && s.srv != nil {
+			s.reopen(out) // the server is kept
+		}
 	}
 }
 

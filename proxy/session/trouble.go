@@ -78,6 +78,9 @@ func (s *Session) serverError(now replication.Instant, p wire.Piece, out *Action
 	case o.Ref.bits&restores != 0:
 		s.failed = false
 		s.restoreError = &wire.ErrorFields{Severity: severityError, Code: string(t.Code), Message: string(t.Message)}
+	case o.Ref.bits&reopens != 0:
+		s.failed = false
+		s.restoreError = &wire.ErrorFields{Severity: severityError, Code: string(t.Code), Message: string(t.Message)}
 	case o.Injected && o.Kind.EndsTurn():
 	case s.retry.possible && s.retry.count < maxRetries-1 && !onPrimary(s.srv) && standbyFails(t.Code):
 		s.retryElsewhere(out)

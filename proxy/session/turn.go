@@ -29,6 +29,7 @@ type turn struct {
 	synced   bool // it ended with Sync
 	begins   bool // it begins with a BEGIN whose transaction may begin on a standby
 	moves    bool // it takes a lazy transaction to the primary
+	bound    bool // it has a portal that was not run yet
 	reads    bool // it does more than to end a transaction
 	block    bool // it begins or ends a transaction block
 	own      bool // it has a statement about walgate's own parameters that is answered here
@@ -167,8 +168,9 @@ func (s *Session) look(t *turn, p wire.Piece) {
 		s.judge(t, &v, text)
 	case 'B':
 		t.needs = true
-		_, name, _, err := wire.ParseBind(body)
+		portal, name, _, err := wire.ParseBind(body)
 		st := s.prepared.find(name)
+		t.bound, t.moves = true, t.moves || len(portal) > 0 // it may be for later turns
 		switch {
 		case err == nil && t.fresh && len(name) == 0: // its Parse was looked at
 		case err != nil, st == nil && !t.parsed:
@@ -194,12 +196,13 @@ func (s *Session) look(t *turn, p wire.Piece) {
 		if _, rows, err := wire.ParseExecute(body); err != nil || rows != 0 {
 			t.moves = true // a portal can't be taken along
 		}
+		t.bound = false
 	case 'D':
 		t.needs = true
 	case 'F':
 		t.needs, t.write, t.complete, t.foreign = true, true, true, true
 	case 'S':
-		t.complete, t.synced = true, true
+		t.complete, t.synced, t.moves = true, true, t.moves || t.bound
 	case 'H':
 		t.complete, t.flush = t.needs || t.frames == 0, t.needs
 	}

@@ -80,7 +80,7 @@ type work struct {
 	copyPending, copied bool
 	copyFailed          byte
 	// opening is the text that opened the transaction on a standby, as long as it can be taken to the primary; steady: it
-	// has one snapshot for all. reopening: it is being taken there.
+	// has one snapshot for all. reopening: it is being taken there; or the transaction has failed, and is on no server.
 	opening, reopening []byte
 	steady             bool
 	// deferred: the transaction of which the client was told has begun nowhere, or its first turn may run again (reopening
@@ -94,7 +94,7 @@ type work struct {
 	ill       bool // the standby has failed the turn for reasons of its own
 	// defined: the transaction has changed something that the catalog may tell of.
 	defined bool
-	// restoreError is why a server refused the session's settings; broken: what the server connection still answers is
+	// restoreError is why a server refused the session's settings, or to open its transaction; broken: what the server connection still answers is
 	// not known for sure, so that nothing else may use it.
 	restoreError *wire.ErrorFields
 	// async: something that is under way may commit without waiting for the flush. attachedIn is the view's epoch when the

@@ -283,6 +283,9 @@ func (s *Postgres) execute(text string, simple bool) bool {
 	case strings.HasPrefix(lower, "begin"):
 		s.save()
 		s.status = 'T'
+	case lower == "rollback to walgate_none": // there is none
+		s.fail("3B001", "savepoint does not exist")
+		return false
 	case ends(text):
 		if s.status == 'E' || tag == "ROLLBACK" {
 			tag = "ROLLBACK"
