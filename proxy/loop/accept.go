@@ -46,7 +46,10 @@ func (d *Driver) Serve(ctx, logins context.Context, listener net.Listener, entry
 	for _, l := range d.loops {
 		fd, err := duplicate(sc)
 		if err != nil {
-			return fmt.Errorf("share the listener: %w", err) // the loops close their own when ctx ends; none watches yet
+			for _, made := range acceptors { // none is watched yet
+				_ = unix.Close(made.fd) // the first error is the one that tells
+			}
+			return fmt.Errorf("share the listener: %w", err)
 		}
 		acceptors = append(acceptors, &acceptor{socket: socket{fd: fd}, loop: l, entry: entry, within: within})
 	}
