@@ -190,16 +190,17 @@ func duplicate(sc syscall.Conn) (fd int, err error) {
 	return fd, errors.Join(err, failed)
 }
 
-// Move implements pool.Keeper: the loop lets go of the connection. A message that has come in part goes with nobody.
+// Move implements pool.Keeper: the loop lets go of the connection. What has come, or has not gone, goes with nobody: such a
+// connection ends here, so that the ticket's holder asks for another before it has told this one anything.
 func (l *loop) Move(ps *pool.Server, t *pool.Ticket) {
 	s := ps.Driver.(*server)
 	l.post(func() {
+		if s.rest != nil || s.cutter.InMessage() || s.pending != nil {
+			s.end()
+		}
 		if s.ended {
 			granted(t, ps)
 			return
-		}
-		if s.rest != nil || s.cutter.InMessage() || s.pending != nil {
-			_ = s.conn.Close() // the other keeper will notice
 		}
 		s.ended = true
 		l.forget(&s.socket, false)
