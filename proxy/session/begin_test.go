@@ -169,6 +169,24 @@ func TestBeginPosition(t *testing.T) {
 	r.expect("error", r.told(), "E(42703) Z(E)")
 }
 
+// TestNothingInFailedBegin: a transaction whose first statement was no SQL never began on the server. As in a failed one, an
+// empty statement may be parsed and described in it, and none may be bound.
+func TestNothingInFailedBegin(t *testing.T) {
+	r := beginning(t, router.TransactionsLazy)
+	r.query("begin")
+	r.hold = true
+	r.deliver(Client, wire.AppendQuery(nil, "bogus"))
+	r.hold, r.backlog = false, nil
+	r.fromServer(encoded(&pgproto3.ErrorResponse{Severity: "ERROR", Code: "42601"}, &pgproto3.ReadyForQuery{TxStatus: 'I'}))
+	r.expect("error", r.told(), "E(42601) Z(E)")
+	r.expect("empty", r.query(";"), "I Z(E)")
+	r.expect("parsed", r.send(wiretest.Encode(&pgproto3.Parse{Query: ";"}, &pgproto3.Sync{})), "1 Z(E)")
+	r.expect("described", r.send(wiretest.Encode(&pgproto3.Describe{ObjectType: 'S'}, &pgproto3.Sync{})), "t n Z(E)")
+	r.expect("bound", r.send(wiretest.Encode(&pgproto3.Bind{}, &pgproto3.Sync{})), "E(25P02) Z(E)")
+	r.expect("a statement", r.send(wiretest.Extended("", "select 1")), "E(25P02) Z(E)")
+	r.expect("its end", r.query("rollback"), "C(ROLLBACK) Z(I)")
+}
+
 // TestUnstartedSurvives: a transaction that has not begun outlives a change of the primary, and the loss of the server on
 // which it was about to begin.
 func TestUnstartedSurvives(t *testing.T) {

@@ -135,7 +135,7 @@ func (s *Session) playParse(p wire.Piece, body []byte, out *Actions) {
 		return
 	}
 	st := s.newStatement(name, text, types)
-	if !endsTransaction(st) || len(name) > 0 && s.prepared.find(name) != nil {
+	if !endsTransaction(st) && !isEmpty(st) || len(name) > 0 && s.prepared.find(name) != nil {
 		s.playError(out)
 		return
 	}
@@ -145,8 +145,8 @@ func (s *Session) playParse(p wire.Piece, body []byte, out *Actions) {
 
 func (s *Session) playDescribe(body []byte, out *Actions) {
 	kind, name, err := wire.ParseTarget(body)
-	switch {
-	case err == nil && kind == 'S' && endsTransaction(s.prepared.find(name)):
+	switch st := s.prepared.find(name); {
+	case err == nil && kind == 'S' && (endsTransaction(st) || isEmpty(st)):
 		out.put(Client, append(out.own(Client), 't', 0, 0, 0, 6, 0, 0))
 		out.put(Client, wire.AppendEmpty(out.own(Client), 'n'))
 	case err == nil && kind == 'P' && endsTransaction(s.portals.running(name)):
@@ -170,6 +170,11 @@ func (s *Session) playMissing(missing bool, name []byte, out *Actions) {
 // endsTransaction reports whether a statement is COMMIT or ROLLBACK.
 func endsTransaction(st *statement) bool {
 	return st != nil && (st.verdict.Command == router.CommandCommit || st.verdict.Command == router.CommandRollback)
+}
+
+// isEmpty reports whether a statement is none, which may be parsed and described even where a transaction has failed.
+func isEmpty(st *statement) bool {
+	return st != nil && st.verdict.Command == router.CommandEmpty && st.verdict.Statements == 0 && st.types == string(noTypes)
 }
 
 // answerHere answers a turn that needs no server, while none is attached; it reports whether it did.
