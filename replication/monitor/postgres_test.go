@@ -257,7 +257,7 @@ func TestConfig(t *testing.T) {
 // Who stands still is answered soon, however long the other periods are, whether it says so before the pause or in it.
 func TestHasten(t *testing.T) {
 	cfg := Config{User: "u", Password: func() (string, error) { return "", nil }, Database: "d", ConnectTimeout: 1, QueryTimeout: 1,
-		ActivePeriod: time.Hour, HastyPeriod: time.Millisecond, IdlePeriod: time.Hour, ActiveFor: time.Hour}
+		ActivePeriod: time.Hour, HastyPeriod: time.Minute, IdlePeriod: time.Hour, ActiveFor: time.Hour}
 	var views replication.Feed[replication.View]
 	var boards replication.Feed[replication.StatusBoard]
 	for _, name := range []string{"before the pause", "in the pause"} {
@@ -272,7 +272,7 @@ func TestHasten(t *testing.T) {
 		over := make(chan struct{})
 		go func() { // ends with ctx at the latest
 			defer close(over)
-			m.pause(ctx, boottime.Now())
+			m.pause(ctx, boottime.Now().Add(-cfg.HastyPeriod)) // hastily, the next question is due
 		}()
 		for waiting := true; waiting; {
 			select {
