@@ -331,9 +331,16 @@ func TestListen(t *testing.T) {
 
 func TestShutdown(t *testing.T) {
 	s := newSetup(t, nil)
-	idle, busy := s.connect(t), s.connect(t)
+	idle, busy, begun := s.connect(t), s.connect(t), s.connect(t)
 	ctx := testContext(t)
 	tx, err := busy.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(ctx, "select 1"); err != nil {
+		t.Fatal(err)
+	}
+	unstarted, err := begun.Begin(ctx) // which no server knows of
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -347,6 +354,12 @@ func TestShutdown(t *testing.T) {
 		t.Errorf("an open transaction was ended at once: %v", err)
 	}
 	if err := tx.Commit(ctx); err != nil {
+		t.Errorf("commit: %v", err)
+	}
+	if _, err := unstarted.Exec(ctx, "select 1"); err != nil {
+		t.Errorf("a transaction without a statement was ended at once: %v", err)
+	}
+	if err := unstarted.Commit(ctx); err != nil {
 		t.Errorf("commit: %v", err)
 	}
 	if _, err := idle.Exec(ctx, "select 1"); err == nil {

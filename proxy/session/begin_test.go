@@ -98,6 +98,42 @@ func TestBeginIsSentWithTheFirstStatement(t *testing.T) {
 	}
 }
 
+// A turn that begins the transaction and ends it is followed by others that were sent at once: BEGIN is not sent again.
+func TestBeginIsSentOnce(t *testing.T) {
+	group := func(texts ...string) (b []byte) {
+		for _, text := range texts {
+			b = append(b, wiretest.Encode(&pgproto3.Parse{Query: text}, &pgproto3.Bind{}, &pgproto3.Execute{})...)
+		}
+		return append(b, wiretest.Encode(&pgproto3.Sync{})...)
+	}
+	for _, test := range []struct {
+		name, want, log string
+		sent            []byte
+	}{
+		{
+			"another turn", "1 2 C(UPDATE) 1 2 C(COMMIT) Z(I) 1 2 C(UPDATE) Z(I)", "BEGIN, update a, commit, update b",
+			append(group("update a", "commit"), group("update b")...),
+		},
+		{
+			"behind the end in the same turn", "1 2 C(UPDATE) 1 2 C(COMMIT) 1 2 C(UPDATE) Z(I)", "BEGIN, update a, commit, update b",
+			group("update a", "commit", "update b"),
+		},
+		{
+			"behind a query", "C(UPDATE) C(COMMIT) Z(I) C(UPDATE) Z(I)", "BEGIN, update a, commit, update b",
+			append(wire.AppendQuery(nil, "update a; commit"), wire.AppendQuery(nil, "update b")...),
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := beginning(t, router.TransactionsLazy)
+			r.expect("BEGIN", r.query("begin"), "C(BEGIN) Z(T)")
+			r.expect("turns", r.send(test.sent), test.want)
+			if got := strings.Join(r.server(replication.RolePrimary).Log, ", "); got != test.log {
+				t.Errorf("ran %q, want %q", got, test.log)
+			}
+		})
+	}
+}
+
 func TestBeginWithoutStatements(t *testing.T) {
 	for end, tag := range map[string]string{"commit": "COMMIT", "end": "COMMIT", "rollback": "ROLLBACK", "abort;": "ROLLBACK"} {
 		r := beginning(t, router.TransactionsLazy)
