@@ -157,7 +157,7 @@ func (s *Postgres) parse(body []byte) {
 		s.failExtended("42P05", fmt.Sprintf("prepared statement %q already exists", m.Name))
 	case strings.HasPrefix(m.Query, "syntax"), strings.HasSuffix(m.Query, "refused"):
 		s.failExtended("42601", "syntax error")
-	case s.status == 'E' && !ends(m.Query):
+	case s.status == 'E' && !ends(m.Query) && strings.Trim(m.Query, "; ") != "":
 		s.failExtended("25P02", "current transaction is aborted")
 	default:
 		s.Prepared[m.Name] = m.Query
@@ -172,6 +172,10 @@ func (s *Postgres) bind(body []byte) {
 	text, ok := s.Prepared[m.PreparedStatement]
 	if !ok {
 		s.failExtended("26000", fmt.Sprintf("prepared statement %q does not exist", m.PreparedStatement))
+		return
+	}
+	if s.status == 'E' && !ends(text) {
+		s.failExtended("25P02", "current transaction is aborted")
 		return
 	}
 	s.portals[m.DestinationPortal] = text
