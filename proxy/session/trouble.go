@@ -21,8 +21,17 @@ func (s *Session) serverNotice(p wire.Piece, out *Actions) {
 	case deadly(t.Code) && (string(t.Severity) == "WARNING" || t.Fatal()):
 		return // the server says goodbye: its end will be noticed
 	}
-	if o := s.ledger.Head(); o != nil && o.Injected || s.retry.dropped || s.phase != phaseReady {
+	o := s.ledger.Head()
+	if o != nil && o.Injected || s.retry.dropped || s.phase != phaseReady {
 		return
+	}
+	if o != nil && p.Last && (o.Ref.bits&begins != 0 || o.Ref.edits != nil) {
+		p.Bytes = wire.AppendChanged(nil, 'N', p.Bytes[wire.HeaderLen:], func(field byte, text []byte) []byte {
+			if field == 'P' {
+				return s.position(&o.Ref, text)
+			}
+			return text
+		})
 	}
 	s.show(p, out, true)
 }
@@ -227,19 +236,24 @@ func (s *Session) showError(o *wire.Owed[request], t wire.Trouble, p wire.Piece,
 		case field == 'P' && o.Injected: // in a text that the client has not sent now
 			return nil
 		case field == 'P':
-			position, err := strconv.Atoi(string(text))
-			if err != nil {
-				return text
-			}
-			if r.bits&begins != 0 {
-				position = max(position-len(s.reopening)-len(";"), 1)
-			}
-			return strconv.AppendInt(nil, int64(r.edits.asked(position)), 10)
+			return s.position(r, text)
 		case field == 'M' && named:
 			return bytes.ReplaceAll(text, []byte(st.canonical), []byte(st.name))
 		}
 		return text
 	}))
+}
+
+// position makes a position in the text that was sent one in the client's.
+func (s *Session) position(r *request, text []byte) []byte {
+	position, err := strconv.Atoi(string(text))
+	if err != nil {
+		return text
+	}
+	if r.bits&begins != 0 {
+		position = max(position-len(s.reopening)-len(";"), 1)
+	}
+	return strconv.AppendInt(nil, int64(r.edits.asked(position)), 10)
 }
 
 // undo takes back what a request that the server skipped would have done.
