@@ -32,8 +32,8 @@ const (
 )
 
 // Serve accepts the clients of a listener on all loops until ctx ends; the end of logins interrupts what logins wait for.
-// The listener's own descriptor is left alone, and the caller must not accept with it meanwhile. After an error nothing
-// was accepted.
+// The listener's own descriptor is left alone, and the caller must not accept with it meanwhile. After an error no loop
+// accepts any more; clients whom one has let in stay.
 func (d *Driver) Serve(ctx, logins context.Context, listener net.Listener, entry *Entry) error {
 	sc, ok := listener.(syscall.Conn)
 	if !ok {

@@ -226,6 +226,7 @@ func (l *loop) expire() {
 func (l *loop) viewChanged() {
 	for _, c := range l.clients {
 		if c.stage == stageSession && c.session.Busy() {
+			l.lap()
 			c.tell(session.Event{Kind: session.ViewChanged})
 		}
 	}

@@ -62,6 +62,15 @@ func (c *Client) login(ctx context.Context) bool {
 	}
 	c.mu.Lock()
 	defer c.unlock()
+	if outcome.OK && ctx.Err() != nil { // a Shutdown may have found it not logged in yet
+		if server != nil {
+			_ = server.Conn.Close() // it has not been used
+			server = nil
+		}
+		outcome = &session.AuthOutcome{Before: outcome.Before, Failure: session.Failure{
+			SQLSTATE: "57P01", Message: "the login was not complete when the proxy shut down, or when its time was over",
+		}}
+	}
 	c.in.preload(c.early)
 	c.early = nil
 	c.user, c.database = req.User, req.Database

@@ -6,7 +6,7 @@ import "net"
 // time, from Adopt until it says Ended or another keeper adopts it; only servers that nobody has attached change it.
 type Keeper interface {
 	// Adopt takes in a server whose connection is Server.Conn: a net.Conn that nobody else reads, or whatever the former
-	// keeper made of it (see Rehome), which is cast with NetConn. With a ticket, it then calls that one's Waiter. It does
+	// keeper made of it (see Rehome), of which Leave makes one. With a ticket, it then calls that one's Waiter. It does
 	// not block.
 	Adopt(s *Server, t *Ticket)
 	// Move lets go of a server that was lent to t and hands it to t.Keeper.Adopt. It does not block and calls no Waiter
@@ -14,7 +14,7 @@ type Keeper interface {
 	Move(s *Server, t *Ticket)
 }
 
-// Foreign is a connection as one kind of Keeper keeps it. NetConn makes it an ordinary one again; the Foreign connection
+// Foreign is a connection as one kind of Keeper keeps it. Leave makes it an ordinary one again; the Foreign connection
 // is then closed.
 type Foreign interface {
 	net.Conn

@@ -52,7 +52,7 @@ const recycleEvery = time.Second
 // the old and the new side by side. What changes roles is told to Config.RolesChanged. Called by the driver while a
 // session has the server.
 func (s *Server) Completed(tag []byte) {
-	roles := bytes.HasSuffix(tag, []byte(" ROLE")) && bytes.Count(tag, []byte(" ")) == 1 // CREATE, ALTER, DROP
+	roles := bytes.HasSuffix(tag, []byte(" ROLE")) && bytes.Count(tag, []byte(" ")) == 1 // CREATE, ALTER, DROP; GRANT and REVOKE do no harm
 	defaults := roles && tag[0] == 'A' || bytes.Equal(tag, []byte("ALTER DATABASE"))
 	if !roles && !defaults {
 		return
