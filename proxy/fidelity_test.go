@@ -59,6 +59,7 @@ func TestProcessIDs(t *testing.T) {
 	expect("cancelled", value(t, b, "select pg_cancel_backend("+id+")"), "t")
 	mustExec(t, a, "rollback")
 	mustExec(t, a, "begin")
+	server = value(t, a, "select pg_backend_pid()")
 	mustExec(t, b, "select pg_terminate_backend("+id+")")
 	eventually(t, "its end", func() bool { return value(t, b, "select count(*) from pg_stat_activity where pid = "+server) == "0" })
 	if _, err := a.Exec(ctx, "select 1"); sqlstate(err) != "40001" {
@@ -198,6 +199,7 @@ func TestPlaceInSequence(t *testing.T) {
 	a, b, c := s.connect(t), s.connect(t), s.connect(t)
 	for _, conn := range []*pgx.Conn{a, b, c} { // a server connection for each
 		mustExec(t, conn, "begin")
+		mustExec(t, conn, "select 1")
 	}
 	for _, conn := range []*pgx.Conn{a, b, c} {
 		mustExec(t, conn, "commit")

@@ -60,6 +60,12 @@ func (c *Client) login(ctx context.Context) bool {
 		outcome.Before = nil
 		server, outcome = c.openStream(ctx, req, outcome)
 	}
+	return c.begin(ctx, req, outcome, server)
+}
+
+// begin begins the session or, with a server of its own, the stream of a client whose login has ended as outcome says. It
+// reports whether there is one.
+func (c *Client) begin(ctx context.Context, req *session.AuthRequest, outcome *session.AuthOutcome, server *pool.Stream) bool {
 	c.mu.Lock()
 	defer c.unlock()
 	if outcome.OK && ctx.Err() != nil { // a Shutdown may have found it not logged in yet

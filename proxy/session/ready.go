@@ -30,24 +30,11 @@ func (s *Session) serverReady(now replication.Instant, p wire.Piece, out *Action
 		s.answerLocals(out)
 		return
 	}
+	s.noteHealth(now)
 	if s.retry.dropped {
-		s.noteHealth(now)
-		s.retry.count++
-		s.retried++
-		s.srv.Meter.retried()
-		s.sent = 0
-		s.carryOver()
-		switch {
-		case s.retry.scrub:
-			s.letGo(Discard, "it refused a write", out)
-		case status != wire.StatusIdle: // the turn has opened a transaction
-			s.letGo(Discard, "its transaction begins anew elsewhere", out)
-		default:
-			s.letGo(Release, "", out)
-		}
+		s.runAgain(status, out)
 		return // advance asks for another
 	}
-	s.noteHealth(now)
 	s.srv.Meter.answered(&s.watch, now, status == wire.StatusIdle, s.ledger.Len() > 0)
 	unbegun := s.swift && status == wire.StatusIdle // BEGIN was refused, or could not be read with what is behind it
 	begin := s.reopening
@@ -82,6 +69,23 @@ func (s *Session) serverReady(now replication.Instant, p wire.Piece, out *Action
 		if unbegun && s.srv != nil {
 			s.reopen(out) // the server is kept
 		}
+	}
+}
+
+// runAgain gives the server back whose answer to the turn was dropped; status is that of its ReadyForQuery.
+func (s *Session) runAgain(status byte, out *Actions) {
+	s.retry.count++
+	s.retried++
+	s.srv.Meter.retried()
+	s.sent = 0
+	s.carryOver()
+	switch {
+	case s.retry.scrub:
+		s.letGo(Discard, "it refused a write", out)
+	case status != wire.StatusIdle: // the turn has opened a transaction
+		s.letGo(Discard, "its transaction begins anew elsewhere", out)
+	default:
+		s.letGo(Release, "", out)
 	}
 }
 
