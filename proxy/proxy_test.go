@@ -62,7 +62,7 @@ func testConfig() proxy.Config {
 		Loops: *loops, MaxClients: 1000, LoginTimeout: 20 * time.Second, HoldTimeout: 20 * time.Second, MaxHeld: 500, MaxHeldBytes: 16 << 20,
 		DrainLinger: time.Second, ShutdownGrace: 2 * time.Second, TakeoverDrain: time.Minute,
 		Level: router.LevelSession, MaxLagBytes: 1 << 20, MaxLag: time.Second, MaxStatusAge: 5 * time.Second,
-		CatalogRefresh: 10 * time.Second, Transactions: router.TransactionsLazy,
+		CatalogRefresh: 10 * time.Second, Transactions: router.TransactionsAtBegin,
 		ClientTLS:   secure.ClientConfig{MinVersion: tls.VersionTLS12},
 		ServerTLS:   secure.ServerConfig{MinVersion: tls.VersionTLS12},
 		GateRecheck: 10 * time.Millisecond, MaxCollected: 64 << 10, MaxHeldReply: 16 << 10, MaxSettings: 100,

@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -44,7 +43,15 @@ type idleConn struct {
 
 // Credential implements Lookup.
 func (l *ClusterLookup) Credential(ctx context.Context, user string) (Credential, error) {
-	view := l.View.Load()
+	view, changed := l.View.Changed()
+	for len(view.Members) == 0 { // the proxy has just begun
+		select {
+		case <-changed:
+			view, changed = l.View.Changed()
+		case <-ctx.Done():
+			return Credential{}, fmt.Errorf("wait for the members of the cluster: %w", context.Cause(ctx))
+		}
+	}
 	members := make([]replication.Member, 0, len(view.Members))
 	if primary, ok := view.Member(view.Primary); ok {
 		members = append(members, primary)
@@ -54,7 +61,7 @@ func (l *ClusterLookup) Credential(ctx context.Context, user string) (Credential
 			members = append(members, m)
 		}
 	}
-	err := errors.New("no members in the view")
+	var err error // of the last
 	for i, m := range members {
 		// A silent node may use its share of the time only, or it would spoil the question to the others.
 		text, askErr := l.askWithin(ctx, m, user, len(members)-i)

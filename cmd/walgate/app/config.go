@@ -362,7 +362,7 @@ func Default() Config {
 				Target: "auto", Consistency: "session", MaxLagBytes: 16 << 20, MaxLag: 10 * time.Second,
 				MaxStatusAge: 2 * time.Second, CatalogRefresh: 10 * time.Second, PollWaiting: 3 * time.Millisecond, PollActive: 10 * time.Millisecond, PollIdle: 200 * time.Millisecond, ActiveFor: time.Second,
 				ReturnWait: 15 * time.Millisecond,
-				Fallback:   "primary", Transactions: "lazy", LostWrites: "notice", ReturnAfter: 500 * time.Millisecond, SlowStart: 10 * time.Second,
+				Fallback:   "primary", Transactions: "begin", LostWrites: "notice", ReturnAfter: 500 * time.Millisecond, SlowStart: 10 * time.Second,
 				EjectAfter: 3, EjectFor: 10 * time.Second,
 			},
 			Timeouts:    TimeoutsConfig{CancelGrace: 10 * time.Second, QueryWait: 2 * time.Minute, QueryWaitNotify: 5 * time.Second, Message: time.Minute},
