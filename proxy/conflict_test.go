@@ -49,7 +49,13 @@ func TestRecoveryConflict(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = c.Close(testContext(t)) }()
-		return query[int](t, c, sql)
+		n := 0
+		if err := c.QueryRow(testContext(t), sql).Scan(&n); sqlstate(err) == "40001" {
+			return -1 // the look itself was in the way of what is replayed
+		} else if err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+		return n
 	}
 
 	// The read sleeps for longer than the test where the row is seen, so that only a conflict can end it, and tells where it

@@ -18,6 +18,7 @@ import (
 	"github.com/walgate/walgate/proxy"
 	"github.com/walgate/walgate/replication"
 	"github.com/walgate/walgate/replication/boottime"
+	"github.com/walgate/walgate/router"
 )
 
 // async runs f and returns a channel with its error.
@@ -330,7 +331,7 @@ func TestListen(t *testing.T) {
 }
 
 func TestShutdown(t *testing.T) {
-	s := newSetup(t, nil)
+	s := newSetup(t, func(c *proxy.Config) { c.Transactions = router.TransactionsLazy })
 	idle, busy, begun := s.connect(t), s.connect(t), s.connect(t)
 	ctx := testContext(t)
 	tx, err := busy.Begin(ctx)
