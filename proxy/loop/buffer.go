@@ -8,7 +8,6 @@ type buffer struct{ bytes []byte }
 const (
 	maxSpare     = 16
 	maxSpareSize = 16 << 10
-	maxTickets   = 256
 )
 
 // size is the number of bytes in it; b may be nil.

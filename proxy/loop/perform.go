@@ -147,6 +147,9 @@ func (c *client) withdraw() {
 	}
 }
 
+// maxTickets bounds the tickets that are kept for reuse.
+const maxTickets = 256
+
 // getTicket and putTicket reuse the tickets whose requests have ended: only sessions that wait have one.
 func (l *loop) getTicket(c *client) *pool.Ticket {
 	n := len(l.tickets)
