@@ -174,7 +174,7 @@ func (d *Directory) cached(user string, arrival replication.Instant) (e entry, k
 	changed := d.changed
 	d.mu.Unlock()
 	spared := e.inVain != 0 && e.inVain >= changed && arrival.Sub(e.inVain) < outage*d.cfg.Patience
-	return e, known, known && (spared || d.fresh(&e, arrival))
+	return e, known, known && (spared || d.holds(&e, arrival, changed))
 }
 
 // fresh reports whether the entry was asked for recently enough, and not before something is known to have changed.
@@ -182,6 +182,11 @@ func (d *Directory) fresh(e *entry, arrival replication.Instant) bool {
 	d.mu.Lock()
 	changed := d.changed
 	d.mu.Unlock()
+	return d.holds(e, arrival, changed)
+}
+
+// holds is fresh, when roles were changed at that moment last.
+func (d *Directory) holds(e *entry, arrival, changed replication.Instant) bool {
 	return e.at >= max(changed, e.expired) && arrival.Sub(e.at) <= d.cfg.Refresh
 }
 
